@@ -1,0 +1,1 @@
+"""The commands: one file each, that parses arguments, calls the library and prints."""

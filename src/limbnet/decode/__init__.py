@@ -1,0 +1,1 @@
+"""Decoding: from maps to people."""

@@ -1,0 +1,1 @@
+"""Networks, their descriptions and their files."""

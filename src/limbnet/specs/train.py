@@ -1,0 +1,309 @@
+"""Schema of the train spec (YAML): trainer, dataloader, augmentation, labels, model, optimiser, schedule and loss.
+
+Keys, meanings and defaults are those of the manuals; where the manuals and the original source differ the manuals' default
+holds. Keys of limbnet's own are marked so.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, BeforeValidator, Field, model_validator
+
+from limbnet.specs.base import Section, class_name, without_effect
+
+
+def _none_words(value: Any) -> Any:
+    """Read the words None, none and null as no value (quirk 20 of the original)."""
+    return None if isinstance(value, str) and value.lower() in ("none", "null") else value
+
+
+Nullable = BeforeValidator(_none_words)
+
+
+class ImageDims(Section):
+    """Size of the network's input in training."""
+
+    height: int = Field(256, gt=0)
+    width: int = Field(256, gt=0)
+    channels: Literal[3] = 3
+
+
+class ImageConfig(Section):
+    """The network's input pictures."""
+
+    image_dims: ImageDims = ImageDims()
+    image_encoding: str = without_effect("jpg", "pictures are recognised by their content")
+
+
+class PoseConfig(Section):
+    """Which skeleton is learnt, and the size [height, width] of the label maps."""
+
+    class_name: Literal["BpNetPoseConfig"] = class_name("BpNetPoseConfig")
+    target_shape: tuple[int, int] | None = None
+    pose_config_path: Path | None = None
+
+
+class DatasetConfig(Section):
+    """Where training data lie. Without records, the COCO JSON of each dataset spec is read directly."""
+
+    root_data_path: Path | None = None
+    train_records_folder_path: Path | None = None
+    train_records_path: tuple[str, ...] = ()
+    val_records_folder_path: Path | None = without_effect(
+        None, "validation reads the dataset specs' test data"
+    )
+    val_records_path: tuple[str, ...] = without_effect((), "validation reads the dataset specs' test data")
+    dataset_specs: dict[str, Path] = {}
+
+
+class NormalizationParams(Section):
+    """The network sees value / scale - offset, per RGB channel."""
+
+    image_scale: tuple[float, float, float] = (256.0, 256.0, 256.0)
+    image_offset: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    mask_scale: tuple[float] = (255.0,)
+    mask_offset: tuple[float] = (0.0,)
+
+
+class SpatialAugParams(Section):
+    """Random flips, rotation, zoom and shift (reference section 3). A null minimum means minus the maximum."""
+
+    flip_lr_prob: float = Field(0.5, ge=0, le=1)
+    flip_tb_prob: float = Field(0.0, ge=0, le=1)
+    rotate_deg_max: float = 40.0
+    rotate_deg_min: Annotated[float | None, Nullable] = None
+    zoom_prob: float = Field(0.0, ge=0, le=1)
+    zoom_ratio_min: float = Field(1.0, gt=0)
+    zoom_ratio_max: float = Field(1.0, gt=0)
+    translate_max_x: float = 40.0
+    translate_min_x: Annotated[float | None, Nullable] = None
+    translate_max_y: float = 40.0
+    translate_min_y: Annotated[float | None, Nullable] = None
+    use_translate_ratio: bool = False
+    translate_ratio_max: float = 0.2
+    translate_ratio_min: Annotated[float | None, Nullable] = None
+    target_person_scale: float = Field(0.6, gt=0)
+
+
+class ColourAugParams(Section):
+    """Random colour changes; limbnet's own, off unless given. Each number is the largest change, 0 for none."""
+
+    brightness: float = Field(0.0, ge=0, le=1)
+    contrast: float = Field(0.0, ge=0, le=1)
+    saturation: float = Field(0.0, ge=0, le=1)
+    hue: float = Field(0.0, ge=0, le=0.5)
+    grey_prob: float = Field(0.0, ge=0, le=1)
+    blur_prob: float = Field(0.0, ge=0, le=1)
+
+
+class AugmentationConfig(Section):
+    """How a sample is brought to the network's input in training."""
+
+    class_name: Literal["AugmentationConfig"] = class_name("AugmentationConfig")
+    spatial_augmentation_mode: Annotated[
+        Literal["person_centric", "standard", "standard_with_fixed_aspect_ratio"] | None, Nullable
+    ] = None
+    spatial_aug_params: SpatialAugParams = SpatialAugParams()
+    identity_spatial_aug_params: Annotated[dict[str, Any] | None, Nullable] = without_effect(
+        None, "upstream ignores it too"
+    )
+    colour_aug_params: Annotated[ColourAugParams | None, Nullable] = None
+
+
+class LabelProcessorConfig(Section):
+    """Shape of the label maps. Sigma is in pixels of the network's input, the distance in map cells."""
+
+    class_name: Literal["BpNetLabelProcessor"] = class_name("BpNetLabelProcessor")
+    paf_gaussian_sigma: float = without_effect(0.03, "part affinity fields have a sharp edge")
+    heatmap_gaussian_sigma: float = Field(7.0, gt=0)
+    paf_ortho_dist_thresh: float = Field(1.0, gt=0)
+
+
+class DataloaderSpec(Section):
+    """Training data: batches, input size, skeleton, sources, normalisation, augmentation and labels."""
+
+    class_name: Literal["BpNetDataloader"] = class_name("BpNetDataloader")
+    batch_size: int = Field(10, gt=0)
+    shuffle_buffer_size: Annotated[int | None, Nullable] = without_effect(
+        20000, "every pass is a full permutation of the samples"
+    )
+    image_config: ImageConfig = ImageConfig()
+    pose_config: PoseConfig = PoseConfig()
+    dataset_config: DatasetConfig
+    normalization_params: NormalizationParams = NormalizationParams()
+    augmentation_config: AugmentationConfig = AugmentationConfig()
+    label_processor_config: LabelProcessorConfig = LabelProcessorConfig()
+    workers: int | None = Field(
+        None, ge=0, description="limbnet's own: loader processes; null lets limbnet choose"
+    )
+
+
+class BackboneAttributes(Section):
+    """The backbone. `width` (limbnet's own) multiplies its channel counts."""
+
+    architecture: Literal["vgg", "helnet", "resnet"] = "vgg"
+    nlayers: int | None = None
+    mtype: str = "default"
+    use_bias: bool = False
+    use_batch_norm: bool = True
+    add_final_c128_conv: bool = without_effect(True, "the 128-channel convolution is always there")
+    width: float = Field(1.0, gt=0, le=4)
+
+
+class ModelSpec(Section):
+    """The network. `width` (limbnet's own) multiplies the channel counts of the stages."""
+
+    class_name: Literal["BpNetLiteModel", "BpNetModel"] = class_name("BpNetLiteModel")
+    backbone_attributes: BackboneAttributes = BackboneAttributes()
+    stages: int = Field(3, ge=2, le=7)
+    heat_channels: int | None = None
+    paf_channels: int | None = None
+    stage1_kernel_sizes: tuple[int, ...] = (3, 3, 3)
+    stageT_kernel_sizes: tuple[int, ...] = (7, 7, 7, 7, 7)
+    use_self_attention: bool = False
+    data_format: Literal["channels_last", "channels_first"] = without_effect(
+        "channels_last", "the memory layout is chosen for speed"
+    )
+    use_bias: bool = True
+    regularization_type: Literal["l1", "l2", "l1_l2"] = "l1"
+    kernel_regularization_factor: float = Field(5e-4, ge=0)
+    bias_regularization_factor: float = Field(0.0, ge=0)
+    kernel_initializer: str = "random_normal"
+    width: float = Field(1.0, gt=0, le=4)
+
+
+class SoftstartAnnealing(Section):
+    """Soft start, plateau, annealing, all on a logarithmic scale (reference section 7)."""
+
+    class_name: Literal["SoftstartAnnealingLearningRateSchedule"] = class_name(
+        "SoftstartAnnealingLearningRateSchedule"
+    )
+    soft_start: float = Field(0.05, ge=0, le=1)
+    annealing: float = Field(0.5, ge=0, le=1)
+    base_learning_rate: float = Field(2e-5, gt=0)
+    min_learning_rate: float = Field(8e-8, gt=0)
+    last_step: int | None = without_effect(None, "the last step follows from the epochs and the records")
+
+
+class ExponentialDecay(Section):
+    """Exponential decay by epochs, continuous or in steps (reference section 7)."""
+
+    class_name: Literal["BpNetExponentialDecayLRSchedule"] = class_name("BpNetExponentialDecayLRSchedule")
+    learning_rate: float = Field(gt=0)
+    decay_epochs: float = Field(gt=0)
+    decay_rate: float = Field(gt=0)
+    staircase: bool = False
+    min_learning_rate: float = Field(0.0, ge=0)
+
+
+class CosineSchedule(Section):
+    """limbnet's own: linear warm-up over a share of the steps, then half a cosine down to the minimum."""
+
+    class_name: Literal["CosineLearningRateSchedule"] = class_name("CosineLearningRateSchedule")
+    learning_rate: float = Field(1e-3, gt=0)
+    warmup: float = Field(0.02, ge=0, lt=1)
+    min_learning_rate: float = Field(0.0, ge=0)
+
+
+Schedule = Annotated[
+    SoftstartAnnealing | ExponentialDecay | CosineSchedule, Field(discriminator="class_name")
+]
+
+
+class WeightedMomentum(Section):
+    """Momentum whose gradients are multiplied layer by layer (reference sections 2.4 and 7)."""
+
+    class_name: Literal["WeightedMomentumOptimizer"] = class_name("WeightedMomentumOptimizer")
+    learning_rate_schedule: Schedule = SoftstartAnnealing()
+    grad_weights_dict: Annotated[dict[str, float] | None, Nullable] = None
+    weight_default_value: float = 1.0
+    momentum: float = Field(0.9, ge=0, lt=1)
+    use_nesterov: bool = False
+
+
+class AdamW(Section):
+    """limbnet's own: AdamW, with the same layer multipliers on the learning rate."""
+
+    class_name: Literal["AdamWOptimizer"] = class_name("AdamWOptimizer")
+    learning_rate_schedule: Schedule = CosineSchedule()
+    grad_weights_dict: Annotated[dict[str, float] | None, Nullable] = None
+    weight_default_value: float = 1.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(1e-4, ge=0)
+
+
+OptimizerSpec = Annotated[WeightedMomentum | AdamW, Field(discriminator="class_name")]
+
+
+class FocalLossParams(Section):
+    """Focal weighting of the loss (reference section 6)."""
+
+    use_focal_loss: bool = False
+    alpha: float = 0.1
+    beta: float = 0.02
+    bkg_thresh: float = 0.01
+    gamma: float = 1.0
+
+
+class LossSpec(Section):
+    """The loss: half the masked squared error, summed over maps, divided by the batch."""
+
+    class_name: Literal["BpNetLoss"] = class_name("BpNetLoss")
+    focal_loss_params: FocalLossParams = FocalLossParams()
+
+
+class FinetuningConfig(Section):
+    """Go on from a checkpoint with another schedule (reference section 2.6)."""
+
+    is_finetune_exp: bool = False
+    checkpoint_path: Annotated[Path | None, Nullable] = None
+    ckpt_epoch_num: int = Field(0, ge=0)
+
+
+class TrainSpec(Section):
+    """A whole train spec."""
+
+    class_name: Literal["BpNetTrainer"] = class_name("BpNetTrainer")
+    checkpoint_dir: Annotated[Path | None, Nullable] = None
+    log_every_n_secs: float = Field(30, gt=0)
+    checkpoint_n_epoch: int = Field(
+        5, gt=0, validation_alias=AliasChoices("checkpoint_n_epoch", "checkpoint_interval")
+    )
+    num_epoch: int = Field(100, gt=0)
+    summary_every_n_steps: int = Field(20, gt=0)
+    infrequent_summary_every_n_steps: int = without_effect(0, "all summaries follow summary_every_n_steps")
+    validation_every_n_epoch: int = Field(5, ge=0, description="0 switches validation off")
+    max_ckpt_to_keep: int = Field(100, gt=0)
+    random_seed: int = 42
+    pretrained_weights: Annotated[Path | None, Nullable] = None
+    load_graph: bool = False
+    inference_spec: Annotated[Path | None, Nullable] = None
+    finetuning_config: FinetuningConfig = FinetuningConfig()
+    use_stagewise_lr_multipliers: bool = False
+    final_model_name: str = "bpnet_model"
+    key: Annotated[str | None, Nullable] = Field(None, exclude=True, repr=False)
+    evaluator: Annotated[Any, Nullable] = without_effect(None, "validation needs no configuration")
+    ema_decay: float | None = Field(
+        None, gt=0, lt=1, description="limbnet's own: moving average of the weights"
+    )
+    mixed_precision: bool | None = Field(
+        None, description="limbnet's own: null means on a GPU that gains from it"
+    )
+    dataloader: DataloaderSpec
+    model: ModelSpec = ModelSpec()
+    optimizer: OptimizerSpec = WeightedMomentum()
+    loss: LossSpec = LossSpec()
+
+    @model_validator(mode="after")
+    def _checkpoints_divide(self) -> TrainSpec:
+        if self.num_epoch % self.checkpoint_n_epoch:
+            raise ValueError(
+                f"checkpoint_n_epoch ({self.checkpoint_n_epoch}) must divide num_epoch ({self.num_epoch})"
+            )
+        if self.load_graph and self.pretrained_weights is None:
+            raise ValueError("load_graph needs pretrained_weights: the pruned model to retrain")
+        if self.finetuning_config.is_finetune_exp and self.finetuning_config.checkpoint_path is None:
+            raise ValueError("finetuning_config.is_finetune_exp needs finetuning_config.checkpoint_path")
+        return self
