@@ -38,9 +38,7 @@ def whole_file(target: Path | str) -> Iterator[Path]:
 def write_error(target: Path | str, error: OSError) -> LimbnetError:
     """Turn an `OSError` met while writing `target` into the message a user can act on."""
     if error.errno == errno.ENOSPC:
-        return LimbnetError(
-            f"The disk is full: '{target}' was not written.", "Free some space and repeat the command."
-        )
+        return LimbnetError(f"The disk is full: '{target}' was not written.", "Free some space and repeat the command.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return LimbnetError(f"No permission to write '{target}'.", "Choose another folder for the output.")
     return LimbnetError(f"Cannot write '{target}': {error.strerror or error}.")

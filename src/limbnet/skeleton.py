@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from limbnet.errors import SpecError, nearest
 
-#: Joints that a dataset need not label: the midpoint of two labelled ones (bp section 1.4 of TAO: the neck).
+#: Joints that a dataset need not label: the midpoint of two labelled ones (BodyPoseNet: the neck).
 MIDPOINT_JOINTS: Mapping[str, tuple[str, str]] = {"neck": ("left_shoulder", "right_shoulder")}
 
 #: OKS sigmas of the COCO keypoint evaluation, by joint name (cocoapi, `cocoeval.py`).
@@ -67,14 +67,11 @@ class Skeleton:
     def _problems(self) -> list[str]:
         count = len(self.joints)
         problems = [
-            f"joint '{name}' is named twice"
-            for name in sorted({j for j in self.joints if self.joints.count(j) > 1})
+            f"joint '{name}' is named twice" for name in sorted({j for j in self.joints if self.joints.count(j) > 1})
         ]
         for number, (start, end) in enumerate(self.limbs, 1):
             if not (0 <= start < count and 0 <= end < count):
-                problems.append(
-                    f"limb {number} joins {start + 1} and {end + 1}, but there are {count} joints"
-                )
+                problems.append(f"limb {number} joins {start + 1} and {end + 1}, but there are {count} joints")
             elif start == end:
                 problems.append(f"limb {number} joins '{self.joints[start]}' to itself")
         if problems or not self.limbs:
@@ -189,9 +186,7 @@ class Skeleton:
         """
         for joint in (joint for limb in (*limbs, *redundant) for joint in limb):
             if joint not in joints:
-                raise SpecError(
-                    f"Skeleton '{name}': a limb names the joint '{joint}'.{nearest(joint, joints)}"
-                )
+                raise SpecError(f"Skeleton '{name}': a limb names the joint '{joint}'.{nearest(joint, joints)}")
         indices = [(joints.index(start), joints.index(end)) for start, end in limbs]
         return cls(
             name=name,

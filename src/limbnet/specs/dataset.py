@@ -10,9 +10,7 @@ from pydantic import Field, model_validator
 from limbnet.specs.base import Section, without_effect
 
 #: Names of the visibility a joint may have inside limbnet, with the codes of the reference (section 1.3).
-Visibility = Literal[
-    "visible", "annotatable", "occluded", "truncated", "not_labeled", "not_labeled_in_dataset"
-]
+Visibility = Literal["visible", "annotatable", "occluded", "truncated", "not_labeled", "not_labeled_in_dataset"]
 
 
 class DataPaths(Section):
@@ -32,17 +30,13 @@ class Category(Section):
     num_joints: int | None = None
     keypoints: tuple[str, ...]
     skeleton: tuple[tuple[int, int], ...] = without_effect((), "the pose config's skeleton is used")
-    skeleton_edge_names: tuple[tuple[str, str], ...] = without_effect(
-        (), "the pose config's skeleton is used"
-    )
+    skeleton_edge_names: tuple[tuple[str, str], ...] = without_effect((), "the pose config's skeleton is used")
     sigmas: tuple[float, ...] | None = None
 
     @model_validator(mode="after")
     def _count(self) -> Category:
         if self.num_joints is not None and self.num_joints != len(self.keypoints):
-            raise ValueError(
-                f"num_joints is {self.num_joints}, but keypoints names {len(self.keypoints)} joints"
-            )
+            raise ValueError(f"num_joints is {self.num_joints}, but keypoints names {len(self.keypoints)} joints")
         if self.sigmas is not None and len(self.sigmas) != len(self.keypoints):
             raise ValueError(f"{len(self.sigmas)} sigmas for {len(self.keypoints)} joints")
         return self

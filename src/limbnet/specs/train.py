@@ -51,9 +51,7 @@ class DatasetConfig(Section):
     root_data_path: Path | None = None
     train_records_folder_path: Path | None = None
     train_records_path: tuple[str, ...] = ()
-    val_records_folder_path: Path | None = without_effect(
-        None, "validation reads the dataset specs' test data"
-    )
+    val_records_folder_path: Path | None = without_effect(None, "validation reads the dataset specs' test data")
     val_records_path: tuple[str, ...] = without_effect((), "validation reads the dataset specs' test data")
     dataset_specs: dict[str, Path] = {}
 
@@ -135,9 +133,7 @@ class DataloaderSpec(Section):
     normalization_params: NormalizationParams = NormalizationParams()
     augmentation_config: AugmentationConfig = AugmentationConfig()
     label_processor_config: LabelProcessorConfig = LabelProcessorConfig()
-    workers: int | None = Field(
-        None, ge=0, description="limbnet's own: loader processes; null lets limbnet choose"
-    )
+    workers: int | None = Field(None, ge=0, description="limbnet's own: loader processes; null lets limbnet choose")
 
 
 class BackboneAttributes(Section):
@@ -177,9 +173,7 @@ class ModelSpec(Section):
 class SoftstartAnnealing(Section):
     """Soft start, plateau, annealing, all on a logarithmic scale (reference section 7)."""
 
-    class_name: Literal["SoftstartAnnealingLearningRateSchedule"] = class_name(
-        "SoftstartAnnealingLearningRateSchedule"
-    )
+    class_name: Literal["SoftstartAnnealingLearningRateSchedule"] = class_name("SoftstartAnnealingLearningRateSchedule")
     soft_start: float = Field(0.05, ge=0, le=1)
     annealing: float = Field(0.5, ge=0, le=1)
     base_learning_rate: float = Field(2e-5, gt=0)
@@ -207,9 +201,7 @@ class CosineSchedule(Section):
     min_learning_rate: float = Field(0.0, ge=0)
 
 
-Schedule = Annotated[
-    SoftstartAnnealing | ExponentialDecay | CosineSchedule, Field(discriminator="class_name")
-]
+Schedule = Annotated[SoftstartAnnealing | ExponentialDecay | CosineSchedule, Field(discriminator="class_name")]
 
 
 class WeightedMomentum(Section):
@@ -268,9 +260,7 @@ class TrainSpec(Section):
     class_name: Literal["BpNetTrainer"] = class_name("BpNetTrainer")
     checkpoint_dir: Annotated[Path | None, Nullable] = None
     log_every_n_secs: float = Field(30, gt=0)
-    checkpoint_n_epoch: int = Field(
-        5, gt=0, validation_alias=AliasChoices("checkpoint_n_epoch", "checkpoint_interval")
-    )
+    checkpoint_n_epoch: int = Field(5, gt=0, validation_alias=AliasChoices("checkpoint_n_epoch", "checkpoint_interval"))
     num_epoch: int = Field(100, gt=0)
     summary_every_n_steps: int = Field(20, gt=0)
     infrequent_summary_every_n_steps: int = without_effect(0, "all summaries follow summary_every_n_steps")
@@ -285,12 +275,8 @@ class TrainSpec(Section):
     final_model_name: str = "bpnet_model"
     key: Annotated[str | None, Nullable] = Field(None, exclude=True, repr=False)
     evaluator: Annotated[Any, Nullable] = without_effect(None, "validation needs no configuration")
-    ema_decay: float | None = Field(
-        None, gt=0, lt=1, description="limbnet's own: moving average of the weights"
-    )
-    mixed_precision: bool | None = Field(
-        None, description="limbnet's own: null means on a GPU that gains from it"
-    )
+    ema_decay: float | None = Field(None, gt=0, lt=1, description="limbnet's own: moving average of the weights")
+    mixed_precision: bool | None = Field(None, description="limbnet's own: null means on a GPU that gains from it")
     dataloader: DataloaderSpec
     model: ModelSpec = ModelSpec()
     optimizer: OptimizerSpec = WeightedMomentum()
@@ -299,9 +285,7 @@ class TrainSpec(Section):
     @model_validator(mode="after")
     def _checkpoints_divide(self) -> TrainSpec:
         if self.num_epoch % self.checkpoint_n_epoch:
-            raise ValueError(
-                f"checkpoint_n_epoch ({self.checkpoint_n_epoch}) must divide num_epoch ({self.num_epoch})"
-            )
+            raise ValueError(f"checkpoint_n_epoch ({self.checkpoint_n_epoch}) must divide num_epoch ({self.num_epoch})")
         if self.load_graph and self.pretrained_weights is None:
             raise ValueError("load_graph needs pretrained_weights: the pruned model to retrain")
         if self.finetuning_config.is_finetune_exp and self.finetuning_config.checkpoint_path is None:
