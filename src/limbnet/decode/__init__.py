@@ -1,1 +1,1 @@
-"""Decoding: from maps to people."""
+"""Decoding: from maps to people. `bottomup.decode_maps` is the way in."""

@@ -1,0 +1,132 @@
+"""From the maps of one picture to people: peaks, limb candidates, groups.
+
+Two public steps. `find_candidates` reduces the maps to small tensors; an exported graph may do it in its stead.
+`group_candidates` makes people of them on the host. `decode_maps` is the one after the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbnet.decode.assemble import assemble, match_limbs
+from limbnet.decode.limbs import score_limbs
+from limbnet.decode.peaks import find_peaks
+from limbnet.decode.people import People
+from limbnet.decode.settings import DecoderSettings
+from limbnet.skeleton import Skeleton
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Small tensors that hold all that grouping needs of one picture.
+
+    Attributes:
+        peaks: (K, M, 3) float32, x and y in pixels of the network's input and heatmap value; rows beyond a joint's
+            number of peaks are 0. M is at most the settings' `max_peaks`.
+        limb_scores: (L, M, M) float32, score of each start and end peak, 0 where they do not connect.
+        found: (K,) number of peaks of each joint before the cap.
+        warnings: what was wrong with the maps.
+    """
+
+    peaks: NDArray[np.float32]
+    limb_scores: NDArray[np.float32]
+    found: NDArray[np.intp]
+    warnings: tuple[str, ...] = ()
+
+
+def decode_maps(
+    heatmaps: NDArray[np.float32],
+    pafs: NDArray[np.float32],
+    skeleton: Skeleton,
+    stride: int,
+    settings: DecoderSettings | None = None,
+) -> People:
+    """Find the people in one picture's maps.
+
+    Args:
+        heatmaps: (K + 1, h, w) float32, one per joint and the background.
+        pafs: (2 L, h, w) float32, x and y component of each limb.
+        skeleton: joints and limbs.
+        stride: network-input pixels a cell; cell c stands at stride c + (stride - 1) / 2.
+        settings: thresholds; BodyPoseNet's when None.
+
+    Returns:
+        The people in the frame of the network's input. Cells that are not finite count as empty and are reported in
+        the warnings, and so are joints with more peaks than the cap.
+
+    Raises:
+        ValueError: the maps do not fit the skeleton or one another.
+    """
+    settings = settings or DecoderSettings()
+    return group_candidates(find_candidates(heatmaps, pafs, skeleton, stride, settings), skeleton, settings)
+
+
+def find_candidates(
+    heatmaps: NDArray[np.float32],
+    pafs: NDArray[np.float32],
+    skeleton: Skeleton,
+    stride: int,
+    settings: DecoderSettings,
+) -> Candidates:
+    """Reduce maps (see `decode_maps`) to peaks and the scores of all limb candidates."""
+    _check_shapes(heatmaps, pafs, skeleton)
+    warnings: list[str] = []
+    heatmaps = _finite(heatmaps[: len(skeleton.joints)], "heatmaps", warnings)
+    pafs = _finite(pafs, "part affinity fields", warnings)
+    peaks, found = find_peaks(heatmaps, stride, settings.heatmap_threshold, settings.max_peaks)
+    scores = score_limbs(pafs, peaks, found, skeleton, stride, settings)
+    return Candidates(peaks, scores, found, tuple(warnings))
+
+
+def group_candidates(candidates: Candidates, skeleton: Skeleton, settings: DecoderSettings) -> People:
+    """Match limbs, assemble people and look up their joints."""
+    peaks = candidates.peaks
+    parts, scores = assemble(match_limbs(candidates.limb_scores), peaks[:, :, 2], skeleton, settings)
+    has = parts >= 0
+    joints = (
+        peaks[np.arange(len(skeleton.joints)), parts] if peaks.shape[1] else np.zeros((*parts.shape, 3), np.float32)
+    )
+    keypoints = np.where(has[:, :, None], joints[:, :, :2], np.float32(np.nan))
+    joint_scores = np.where(has, np.minimum(joints[:, :, 2], np.float32(1)), np.float32(0))
+    warnings = candidates.warnings + _cap_warning(candidates.found, skeleton, settings)
+    return People(keypoints, joint_scores, scores, warnings)
+
+
+def _check_shapes(heatmaps: NDArray[np.float32], pafs: NDArray[np.float32], skeleton: Skeleton) -> None:
+    """Raise a ValueError unless the maps fit the skeleton and one another."""
+    h, w = heatmaps.shape[-2:]
+    expected = (skeleton.heat_channels, h, w), (skeleton.paf_channels, h, w)
+    if (heatmaps.shape, pafs.shape) != expected or not h * w:
+        raise ValueError(
+            f"expected heatmaps (K+1={skeleton.heat_channels}, h, w) and pafs (2L={skeleton.paf_channels}, h, w) for the "
+            f"skeleton '{skeleton.name}', got {heatmaps.shape} and {pafs.shape}"
+        )
+
+
+def _finite(maps: NDArray[np.float32], name: str, warnings: list[str]) -> NDArray[np.float32]:
+    """Return the maps with 0 in the place of NaN and infinities; add a warning if there were any."""
+    maps = np.ascontiguousarray(maps, dtype=np.float32)
+    if np.isfinite(np.vdot(maps, maps)):
+        return maps
+    bad = ~np.isfinite(maps)
+    if not bad.any():
+        return maps
+    warnings.append(
+        f"{int(bad.sum())} of {maps.size} values of the {name} are not finite and were taken as empty: "
+        "the network or its precision is at fault."
+    )
+    return np.where(bad, np.float32(0), maps)
+
+
+def _cap_warning(found: NDArray[np.intp], skeleton: Skeleton, settings: DecoderSettings) -> tuple[str, ...]:
+    """Return a warning if a joint had more peaks than are kept."""
+    if found.max(initial=0) <= settings.max_peaks:
+        return ()
+    joint = int(found.argmax())
+    return (
+        f"{int(found[joint])} peaks of '{skeleton.joints[joint]}' were found, but only the best max_peaks = "
+        f"{settings.max_peaks} of each joint are used: people may be missing.",
+    )
