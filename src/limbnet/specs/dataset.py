@@ -1,11 +1,12 @@
-"""Schema of the dataset spec (JSON or YAML): where pictures, masks and annotations lie, and who is worth training on."""
+"""Schema of the dataset spec (JSON or YAML): where pictures, masks and annotations lie, and who is trained on."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from limbnet.specs.base import Section, without_effect
 
@@ -21,6 +22,31 @@ class DataPaths(Section):
     annotation_root_dir_path: str
 
 
+def joint_mistakes(
+    keypoints: tuple[str, ...], num_joints: int | None, sigmas: tuple[float, ...] | None
+) -> Iterator[tuple[str, str]]:
+    """Yield (key, what is wrong) for the joints of a category, in a dataset spec or in a pose config."""
+    count = len(keypoints)
+    if not count:
+        yield "keypoints", "names no joint"
+    for name in sorted({name for name in keypoints if keypoints.count(name) > 1}):
+        yield "keypoints", f"names '{name}' twice"
+    if num_joints is not None and num_joints != count:
+        yield "num_joints", f"is {num_joints}, but keypoints names {count} joints"
+    if sigmas is not None and len(sigmas) != count:
+        yield "sigmas", f"holds {len(sigmas)} numbers for {count} joints"
+    if sigmas is not None and min(sigmas, default=1) <= 0:
+        yield "sigmas", "must be above 0"
+
+
+def category_mistakes(names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the list of categories: exactly one is used, the one called `person` or the only one."""
+    if not names:
+        yield "categories", "is empty: one category with keypoints is needed"
+    elif len(names) > 1 and names.count("person") != 1:
+        yield "categories", f"names {', '.join(names)}: with several, exactly one must be called 'person'"
+
+
 class Category(Section):
     """One annotated category: its joints in the order of the annotation file."""
 
@@ -33,31 +59,27 @@ class Category(Section):
     skeleton_edge_names: tuple[tuple[str, str], ...] = without_effect((), "the pose config's skeleton is used")
     sigmas: tuple[float, ...] | None = None
 
-    @model_validator(mode="after")
-    def _count(self) -> Category:
-        if self.num_joints is not None and self.num_joints != len(self.keypoints):
-            raise ValueError(f"num_joints is {self.num_joints}, but keypoints names {len(self.keypoints)} joints")
-        if self.sigmas is not None and len(self.sigmas) != len(self.keypoints):
-            raise ValueError(f"{len(self.sigmas)} sigmas for {len(self.keypoints)} joints")
-        return self
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        yield from joint_mistakes(self.keypoints, self.num_joints, self.sigmas)
+
+
+def _usual_mapping() -> dict[str, Visibility]:
+    return {"visible": "visible", "occluded": "occluded", "not_labeled": "not_labeled"}
 
 
 class VisibilityFlags(Section):
     """The dataset's visibility labels: label name to number in the file, and label name to limbnet's name."""
 
-    value: dict[str, int] = {"visible": 2, "occluded": 1, "not_labeled": 0}
-    mapping: dict[str, Visibility] = {
-        "visible": "visible",
-        "occluded": "occluded",
-        "not_labeled": "not_labeled",
-    }
+    value: dict[str, int] = Field(default_factory=lambda: {"visible": 2, "occluded": 1, "not_labeled": 0})
+    mapping: dict[str, Visibility] = Field(default_factory=_usual_mapping)
 
-    @model_validator(mode="after")
-    def _mapped(self) -> VisibilityFlags:
-        missing = [name for name in self.value if name not in self.mapping]
-        if missing:
-            raise ValueError(f"mapping says nothing about {', '.join(missing)}")
-        return self
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        for name in self.value:
+            if name not in self.mapping:
+                yield "mapping", f"says nothing about '{name}', which value names"
+        numbers = list(self.value.values())
+        for number in sorted({number for number in numbers if numbers.count(number) > 1}):
+            yield "value", f"gives the number {number} to two labels"
 
 
 class DataFilteringParams(Section):
@@ -81,11 +103,8 @@ class DatasetSpec(Section):
     visibility_flags: VisibilityFlags = VisibilityFlags()
     data_filtering_params: DataFilteringParams = DataFilteringParams()
 
-    @model_validator(mode="after")
-    def _has_category(self) -> DatasetSpec:
-        if not self.categories:
-            raise ValueError("categories is empty: at least one category with keypoints is needed")
-        return self
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        yield from category_mistakes(tuple(category.name for category in self.categories))
 
     @property
     def category(self) -> Category:

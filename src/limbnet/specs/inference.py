@@ -8,7 +8,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from limbnet.specs.base import Section, without_effect
-from limbnet.specs.train import Nullable
+
+Side = Annotated[int, Field(gt=0, le=16384)]
+Scale = Annotated[float, Field(gt=0, le=16)]
 
 
 class InferenceSpec(Section):
@@ -17,19 +19,17 @@ class InferenceSpec(Section):
     Everything that is absent comes from the model file.
     """
 
-    model_path: Annotated[Path | None, Nullable] = None
-    train_spec: Annotated[Path | None, Nullable] = Field(
-        None, description="only needed by model files that say nothing about themselves"
+    model_path: Path | None = None
+    train_spec: Path | None = Field(None, description="only needed by model files that say nothing about themselves")
+    input_shape: tuple[Side, Side] | None = Field(None, description="height, width")
+    keep_aspect_ratio_mode: Literal["adjust_network_input", "pad_image_input", "stretch"] | None = (
+        "adjust_network_input"
     )
-    input_shape: tuple[int, int] | None = None
-    keep_aspect_ratio_mode: Annotated[
-        Literal["adjust_network_input", "pad_image_input", "stretch"] | None, Nullable
-    ] = "adjust_network_input"
-    output_stage_to_use: Annotated[int | None, Nullable] = Field(None, ge=1)
-    output_upsampling_factor: Annotated[tuple[int, int] | None, Nullable] = without_effect(
+    output_stage_to_use: int | None = Field(None, ge=1)
+    output_upsampling_factor: tuple[int, int] | None = without_effect(
         None, "peaks are refined below a pixel on the maps themselves"
     )
-    heatmap_threshold: float = Field(0.1, ge=0)
-    paf_threshold: float = Field(0.05, ge=0)
+    heatmap_threshold: float | None = Field(None, ge=0)
+    paf_threshold: float | None = Field(None, ge=0)
     multi_scale_inference: bool = False
-    scales: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0)
+    scales: tuple[Scale, ...] = Field((0.5, 1.0, 1.5, 2.0), min_length=1)

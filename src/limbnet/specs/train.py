@@ -1,25 +1,19 @@
 """Schema of the train spec (YAML): trainer, dataloader, augmentation, labels, model, optimiser, schedule and loss.
 
-Keys, meanings and defaults are those of the manuals; where the manuals and the original source differ the manuals' default
-holds. Keys of limbnet's own are marked so.
+Keys, meanings and defaults are those of the manuals; where the manuals and the original source differ the manuals'
+default holds. Keys of limbnet's own are marked so.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BeforeValidator, Field, model_validator
+from pydantic import AliasChoices, Field
 
-from limbnet.specs.base import Section, class_name, without_effect
-
-
-def _none_words(value: Any) -> Any:
-    """Read the words None, none and null as no value (quirk 20 of the original)."""
-    return None if isinstance(value, str) and value.lower() in ("none", "null") else value
-
-
-Nullable = BeforeValidator(_none_words)
+from limbnet.skeleton import Skeleton
+from limbnet.specs.base import Section, class_name, without_effect, written_path
 
 
 class ImageDims(Section):
@@ -53,7 +47,11 @@ class DatasetConfig(Section):
     train_records_path: tuple[str, ...] = ()
     val_records_folder_path: Path | None = without_effect(None, "validation reads the dataset specs' test data")
     val_records_path: tuple[str, ...] = without_effect((), "validation reads the dataset specs' test data")
-    dataset_specs: dict[str, Path] = {}
+    dataset_specs: dict[str, Path] = Field(default_factory=dict)
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        if not self.dataset_specs:
+            yield "dataset_specs", "names no dataset: expected at least one line 'name: path of its dataset spec'"
 
 
 class NormalizationParams(Section):
@@ -61,8 +59,12 @@ class NormalizationParams(Section):
 
     image_scale: tuple[float, float, float] = (256.0, 256.0, 256.0)
     image_offset: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    mask_scale: tuple[float] = (255.0,)
-    mask_offset: tuple[float] = (0.0,)
+    mask_scale: tuple[float] = without_effect((255.0,), "a mask pixel counts or does not")
+    mask_offset: tuple[float] = without_effect((0.0,), "a mask pixel counts or does not")
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        if 0 in self.image_scale:
+            yield "image_scale", "is a divisor and must not be 0"
 
 
 class SpatialAugParams(Section):
@@ -71,18 +73,27 @@ class SpatialAugParams(Section):
     flip_lr_prob: float = Field(0.5, ge=0, le=1)
     flip_tb_prob: float = Field(0.0, ge=0, le=1)
     rotate_deg_max: float = 40.0
-    rotate_deg_min: Annotated[float | None, Nullable] = None
+    rotate_deg_min: float | None = None
     zoom_prob: float = Field(0.0, ge=0, le=1)
     zoom_ratio_min: float = Field(1.0, gt=0)
     zoom_ratio_max: float = Field(1.0, gt=0)
     translate_max_x: float = 40.0
-    translate_min_x: Annotated[float | None, Nullable] = None
+    translate_min_x: float | None = None
     translate_max_y: float = 40.0
-    translate_min_y: Annotated[float | None, Nullable] = None
+    translate_min_y: float | None = None
     use_translate_ratio: bool = False
     translate_ratio_max: float = 0.2
-    translate_ratio_min: Annotated[float | None, Nullable] = None
+    translate_ratio_min: float | None = None
     target_person_scale: float = Field(0.6, gt=0)
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        for name in ("rotate_deg", "zoom_ratio", "translate", "translate_ratio"):
+            for axis in ("_x", "_y") if name == "translate" else ("",):
+                low, high = getattr(self, f"{name}_min{axis}"), getattr(self, f"{name}_max{axis}")
+                if low is not None and low > high:
+                    yield f"{name}_min{axis}", f"is {low:g}, above {name}_max{axis} {high:g}"
+                if low is None and high < 0:
+                    yield f"{name}_max{axis}", f"is {high:g}: with {name}_min{axis} null it must not be negative"
 
 
 class ColourAugParams(Section):
@@ -100,14 +111,10 @@ class AugmentationConfig(Section):
     """How a sample is brought to the network's input in training."""
 
     class_name: Literal["AugmentationConfig"] = class_name("AugmentationConfig")
-    spatial_augmentation_mode: Annotated[
-        Literal["person_centric", "standard", "standard_with_fixed_aspect_ratio"] | None, Nullable
-    ] = None
+    spatial_augmentation_mode: Literal["person_centric", "standard", "standard_with_fixed_aspect_ratio"] | None = None
     spatial_aug_params: SpatialAugParams = SpatialAugParams()
-    identity_spatial_aug_params: Annotated[dict[str, Any] | None, Nullable] = without_effect(
-        None, "upstream ignores it too"
-    )
-    colour_aug_params: Annotated[ColourAugParams | None, Nullable] = None
+    identity_spatial_aug_params: dict[str, Any] | None = without_effect(None, "upstream ignores it too")
+    colour_aug_params: ColourAugParams | None = None
 
 
 class LabelProcessorConfig(Section):
@@ -124,9 +131,7 @@ class DataloaderSpec(Section):
 
     class_name: Literal["BpNetDataloader"] = class_name("BpNetDataloader")
     batch_size: int = Field(10, gt=0)
-    shuffle_buffer_size: Annotated[int | None, Nullable] = without_effect(
-        20000, "every pass is a full permutation of the samples"
-    )
+    shuffle_buffer_size: int | None = without_effect(20000, "every pass is a full permutation of the samples")
     image_config: ImageConfig = ImageConfig()
     pose_config: PoseConfig = PoseConfig()
     dataset_config: DatasetConfig
@@ -136,16 +141,42 @@ class DataloaderSpec(Section):
     workers: int | None = Field(None, ge=0, description="limbnet's own: loader processes; null lets limbnet choose")
 
 
+#: Depths each backbone is built with.
+LAYER_COUNTS = {"vgg": (19,), "helnet": (6, 10, 12, 18, 26, 34), "resnet": (18, 34, 50)}
+
+
 class BackboneAttributes(Section):
     """The backbone. `width` (limbnet's own) multiplies its channel counts."""
 
     architecture: Literal["vgg", "helnet", "resnet"] = "vgg"
     nlayers: int | None = None
-    mtype: str = "default"
+    mtype: Literal["default", "s8_3rdblock", "s8_3rdblock_wdilation", "s8_1stlayer", "s8_1stlayer_wdilation"] = (
+        "default"
+    )
     use_bias: bool = False
     use_batch_norm: bool = True
     add_final_c128_conv: bool = without_effect(True, "the 128-channel convolution is always there")
     width: float = Field(1.0, gt=0, le=4)
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        known = LAYER_COUNTS[self.architecture]
+        if self.nlayers not in known and not (self.nlayers is None and len(known) == 1):
+            choices = ", ".join(map(str, known))
+            yield "nlayers", f"is {self.nlayers or 'missing'}: {self.architecture} is built with {choices} layers"
+
+    def idle_keys(self) -> Iterator[tuple[str, str]]:
+        if self.architecture != "helnet" and self.mtype != "default":
+            yield "mtype", f"{self.architecture} comes in one type"
+        if self.architecture == "vgg":
+            yield "use_batch_norm", "vgg always has batch normalisation"
+
+    @property
+    def stride(self) -> int:
+        """Input pixels per map cell."""
+        return 16 if self.architecture == "helnet" and self.mtype == "default" else 8
+
+
+KernelSize = Annotated[int, Field(gt=0, le=31)]
 
 
 class ModelSpec(Section):
@@ -156,8 +187,8 @@ class ModelSpec(Section):
     stages: int = Field(3, ge=2, le=7)
     heat_channels: int | None = None
     paf_channels: int | None = None
-    stage1_kernel_sizes: tuple[int, ...] = (3, 3, 3)
-    stageT_kernel_sizes: tuple[int, ...] = (7, 7, 7, 7, 7)
+    stage1_kernel_sizes: tuple[KernelSize, ...] = Field((3, 3, 3), min_length=1)
+    stageT_kernel_sizes: tuple[KernelSize, ...] = Field((7, 7, 7, 7, 7), min_length=1)
     use_self_attention: bool = False
     data_format: Literal["channels_last", "channels_first"] = without_effect(
         "channels_last", "the memory layout is chosen for speed"
@@ -166,8 +197,27 @@ class ModelSpec(Section):
     regularization_type: Literal["l1", "l2", "l1_l2"] = "l1"
     kernel_regularization_factor: float = Field(5e-4, ge=0)
     bias_regularization_factor: float = Field(0.0, ge=0)
-    kernel_initializer: str = "random_normal"
+    kernel_initializer: Literal["random_normal", "xavier"] = "random_normal"
     width: float = Field(1.0, gt=0, le=4)
+
+    def idle_keys(self) -> Iterator[tuple[str, str]]:
+        if self.class_name == "BpNetModel":
+            for key in ("stage1_kernel_sizes", "stageT_kernel_sizes"):
+                yield key, "BpNetModel's kernels have fixed sizes"
+
+    def channel_mistakes(self, skeleton: Skeleton) -> Iterator[tuple[str, str]]:
+        """Yield (key, what is wrong) where channel counts contradict the skeleton, which alone decides them."""
+        for key, found, needed, what in (
+            (
+                "heat_channels",
+                self.heat_channels,
+                skeleton.heat_channels,
+                f"{len(skeleton.joints)} joints + background",
+            ),
+            ("paf_channels", self.paf_channels, skeleton.paf_channels, f"2 x {len(skeleton.limbs)} limbs"),
+        ):
+            if found is not None and found != needed:
+                yield key, f"found {found}, but the skeleton '{skeleton.name}' needs {needed} ({what})"
 
 
 class SoftstartAnnealing(Section):
@@ -179,6 +229,10 @@ class SoftstartAnnealing(Section):
     base_learning_rate: float = Field(2e-5, gt=0)
     min_learning_rate: float = Field(8e-8, gt=0)
     last_step: int | None = without_effect(None, "the last step follows from the epochs and the records")
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        if self.min_learning_rate > self.base_learning_rate:
+            yield "min_learning_rate", f"is above base_learning_rate {self.base_learning_rate:g}"
 
 
 class ExponentialDecay(Section):
@@ -209,7 +263,7 @@ class WeightedMomentum(Section):
 
     class_name: Literal["WeightedMomentumOptimizer"] = class_name("WeightedMomentumOptimizer")
     learning_rate_schedule: Schedule = SoftstartAnnealing()
-    grad_weights_dict: Annotated[dict[str, float] | None, Nullable] = None
+    grad_weights_dict: dict[str, float] | None = None
     weight_default_value: float = 1.0
     momentum: float = Field(0.9, ge=0, lt=1)
     use_nesterov: bool = False
@@ -220,7 +274,7 @@ class AdamW(Section):
 
     class_name: Literal["AdamWOptimizer"] = class_name("AdamWOptimizer")
     learning_rate_schedule: Schedule = CosineSchedule()
-    grad_weights_dict: Annotated[dict[str, float] | None, Nullable] = None
+    grad_weights_dict: dict[str, float] | None = None
     weight_default_value: float = 1.0
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = Field(1e-4, ge=0)
@@ -250,7 +304,7 @@ class FinetuningConfig(Section):
     """Go on from a checkpoint with another schedule (reference section 2.6)."""
 
     is_finetune_exp: bool = False
-    checkpoint_path: Annotated[Path | None, Nullable] = None
+    checkpoint_path: Path | None = None
     ckpt_epoch_num: int = Field(0, ge=0)
 
 
@@ -258,7 +312,7 @@ class TrainSpec(Section):
     """A whole train spec."""
 
     class_name: Literal["BpNetTrainer"] = class_name("BpNetTrainer")
-    checkpoint_dir: Annotated[Path | None, Nullable] = None
+    checkpoint_dir: Path | None = written_path(None)
     log_every_n_secs: float = Field(30, gt=0)
     checkpoint_n_epoch: int = Field(5, gt=0, validation_alias=AliasChoices("checkpoint_n_epoch", "checkpoint_interval"))
     num_epoch: int = Field(100, gt=0)
@@ -267,14 +321,14 @@ class TrainSpec(Section):
     validation_every_n_epoch: int = Field(5, ge=0, description="0 switches validation off")
     max_ckpt_to_keep: int = Field(100, gt=0)
     random_seed: int = 42
-    pretrained_weights: Annotated[Path | None, Nullable] = None
+    pretrained_weights: Path | None = None
     load_graph: bool = False
-    inference_spec: Annotated[Path | None, Nullable] = None
+    inference_spec: Path | None = None
     finetuning_config: FinetuningConfig = FinetuningConfig()
     use_stagewise_lr_multipliers: bool = False
     final_model_name: str = "bpnet_model"
-    key: Annotated[str | None, Nullable] = Field(None, exclude=True, repr=False)
-    evaluator: Annotated[Any, Nullable] = without_effect(None, "validation needs no configuration")
+    key: str | None = Field(None, exclude=True, repr=False)
+    evaluator: Any = without_effect(None, "validation needs no configuration")
     ema_decay: float | None = Field(None, gt=0, lt=1, description="limbnet's own: moving average of the weights")
     mixed_precision: bool | None = Field(None, description="limbnet's own: null means on a GPU that gains from it")
     dataloader: DataloaderSpec
@@ -282,12 +336,33 @@ class TrainSpec(Section):
     optimizer: OptimizerSpec = WeightedMomentum()
     loss: LossSpec = LossSpec()
 
-    @model_validator(mode="after")
-    def _checkpoints_divide(self) -> TrainSpec:
+    def mistakes(self) -> Iterator[tuple[str, str]]:
         if self.num_epoch % self.checkpoint_n_epoch:
-            raise ValueError(f"checkpoint_n_epoch ({self.checkpoint_n_epoch}) must divide num_epoch ({self.num_epoch})")
+            yield "checkpoint_n_epoch", f"is {self.checkpoint_n_epoch}, which must divide num_epoch {self.num_epoch}"
         if self.load_graph and self.pretrained_weights is None:
-            raise ValueError("load_graph needs pretrained_weights: the pruned model to retrain")
+            yield "load_graph", "needs pretrained_weights: the pruned model to retrain"
         if self.finetuning_config.is_finetune_exp and self.finetuning_config.checkpoint_path is None:
-            raise ValueError("finetuning_config.is_finetune_exp needs finetuning_config.checkpoint_path")
-        return self
+            yield "finetuning_config.checkpoint_path", "is missing: the checkpoint to fine-tune from"
+        if "/" in self.final_model_name or not self.final_model_name:
+            yield "final_model_name", f"is '{self.final_model_name}': a file name without folders is needed"
+        if not self.load_graph:
+            yield from self._shape_mistakes()
+
+    def _shape_mistakes(self) -> Iterator[tuple[str, str]]:
+        stride = self.model.backbone_attributes.stride
+        dims, target = self.dataloader.image_config.image_dims, self.dataloader.pose_config.target_shape
+        for side in ("height", "width"):
+            size: int = getattr(dims, side)
+            if size % stride:
+                near = max(stride, round(size / stride) * stride)
+                yield (
+                    f"dataloader.image_config.image_dims.{side}",
+                    f"is {size}, no multiple of the network's stride {stride}; the nearest is {near}",
+                )
+        fitting = (dims.height // stride, dims.width // stride)
+        if target is not None and target != fitting:
+            yield (
+                "dataloader.pose_config.target_shape",
+                f"is {list(target)}, but an input of {dims.height}x{dims.width} (height x width) at the network's "
+                f"stride {stride} gives maps of {list(fitting)}; leave target_shape out, or write those",
+            )
