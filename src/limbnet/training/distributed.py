@@ -1,0 +1,221 @@
+"""One process per device: starting them, joining them, and passing on what went wrong in any of them.
+
+Every process computes the gradient of its own part of the batch; DistributedDataParallel averages the gradients, so N
+processes with batches of b do what one process does with a batch of N b (batch-norm statistics stay local).
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from multiprocessing.queues import SimpleQueue
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, but not in __all__
+from torch.nn.parallel import DistributedDataParallel
+
+from limbnet.errors import DeviceError, LimbnetError, TrainingError, UsageError
+
+Result = TypeVar("Result")
+
+#: While the first process validates, the others wait; a whole validation may take long.
+PATIENCE = datetime.timedelta(hours=12)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one process of a run works.
+
+    Attributes:
+        device: what it computes on.
+        rank: its number; the process of rank 0 writes files and speaks.
+        world_size: number of processes.
+    """
+
+    device: torch.device
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def speaks(self) -> bool:
+        """Whether this process writes files and prints."""
+        return self.rank == 0
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """Return the module to call in training: `model` itself when it is alone, else one that averages gradients."""
+        if self.world_size == 1:
+            return model
+        devices = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
+
+    def wait_for_all(self) -> None:
+        """Return when every process of the run has come here."""
+        if self.world_size > 1:
+            dist.barrier()
+
+
+@dataclass(frozen=True)
+class _Pipes:
+    """How processes answer: what went wrong, and what rank 0 returns."""
+
+    reports: SimpleQueue[Exception]
+    results: SimpleQueue[Any]
+
+
+def choose_devices(
+    device: str | None = None, gpus: int | None = None, gpu_index: Sequence[int] | None = None
+) -> list[torch.device]:
+    """Return one device per training process.
+
+    Args:
+        device: `cpu`, `cuda`, `cuda:1`, ...; None takes GPUs where there are any, or where some are asked for.
+        gpus: number of processes; on a CPU that many share it. None means one, or as many as `gpu_index` lists.
+        gpu_index: which GPUs, one for each process.
+
+    Raises:
+        DeviceError: GPUs that were asked for are not there.
+        UsageError: the arguments contradict each other.
+    """
+    count = gpus if gpus is not None else len(gpu_index or (0,))
+    if count < 1:
+        raise UsageError(f"--gpus is {count}.", "Give 1 or more.")
+    if gpu_index is not None and len(set(gpu_index)) < count:
+        raise UsageError(
+            f"--gpus is {count}, but --gpu_index lists {list(gpu_index)}.",
+            "List one index for each process, none twice.",
+        )
+    asked = device or ("cuda" if gpus is not None or gpu_index is not None or torch.cuda.is_available() else "cpu")
+    kind, _, number = asked.partition(":")
+    if kind != "cuda":
+        return [torch.device(asked)] * count
+    if number and (gpu_index is not None or count > 1):
+        raise UsageError(f"--device {asked} is one GPU.", "Choose several with --gpus and --gpu_index.")
+    indices = [int(number)] if number else list(gpu_index or range(count))[:count]
+    present = torch.cuda.device_count()
+    if missing := [index for index in indices if index >= present]:
+        raise DeviceError(
+            f"GPU {', '.join(map(str, missing))} was asked for; torch sees {present} GPUs here.",
+            "Train on fewer GPUs, or with --device cpu.",
+        )
+    return [torch.device("cuda", index) for index in indices]
+
+
+def launch(work: Callable[..., Result], devices: Sequence[torch.device], *arguments: Any) -> Result:
+    """Run `work(place, *arguments)` in one process per device and return what rank 0 returns.
+
+    With one device it runs here; otherwise the processes are spawned, so `work` and the arguments must be importable
+    and picklable. The first failure stops all of them and is raised here.
+    """
+    if len(devices) == 1:
+        return work(Place(devices[0]), *arguments)
+    # The store takes a free port itself and keeps it, so nobody can take it in between.
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    context = mp.get_context("spawn")
+    pipes = _Pipes(context.SimpleQueue(), context.SimpleQueue())
+    places = [Place(device, rank, len(devices)) for rank, device in enumerate(devices)]
+    processes = [
+        context.Process(target=_work_at, args=(work, arguments, place, store.port, pipes), name=str(place.rank))
+        for place in places
+    ]
+    try:
+        for process in processes:
+            process.start()
+        _join(processes, pipes)
+    finally:
+        _stop(processes)
+    outcome: Result = pipes.results.get()
+    return outcome
+
+
+def _join(processes: Sequence[BaseProcess], pipes: _Pipes) -> None:
+    """Wait until every process has ended well; raise as soon as one has not."""
+    running = list(processes)
+    while running:
+        ended = wait([process.sentinel for process in running])
+        running = [process for process in running if process.sentinel not in ended]
+        failed = {process.name: process.exitcode for process in processes if process.exitcode}
+        if not failed:
+            continue
+        if not pipes.reports.empty():
+            raise pipes.reports.get()
+        # A process that a signal ended comes first: others may have failed for want of it.
+        name, code = min(failed.items(), key=lambda item: item[1])
+        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        raise TrainingError(
+            f"Training process {name} of {len(processes)} was ended {how}; the others have been stopped.",
+            "If memory ran out, lower dataloader.batch_size. Repeat the command to go on from the last checkpoint.",
+        )
+
+
+def _stop(processes: Sequence[BaseProcess]) -> None:
+    """End what still runs, gently first."""
+    for process in processes:
+        if process.is_alive():
+            process.terminate()
+    for process in processes:
+        if process.pid is not None:
+            process.join(timeout=10)
+            if process.is_alive():
+                process.kill()
+                process.join()
+
+
+def _work_at(work: Callable[..., Any], arguments: tuple[Any, ...], place: Place, port: int, pipes: _Pipes) -> None:
+    """Body of a spawned process: join the group, work, and report the outcome."""
+    _end_with_parent()
+    try:
+        _join_group(place, port)
+        result = work(place, *arguments)
+        place.wait_for_all()
+        if place.speaks:
+            pipes.results.put(result)
+        dist.destroy_process_group()
+    except LimbnetError as error:
+        where = f"(in training process {place.rank} of {place.world_size})"
+        _fail(pipes, type(error)(f"{error.what} {where}", error.todo))
+    except Exception:  # a bug: its traceback must reach the parent, which raises it there
+        _fail(pipes, RuntimeError(f"Training process {place.rank} of {place.world_size}:\n{traceback.format_exc()}"))
+
+
+def _fail(pipes: _Pipes, error: Exception) -> None:
+    """Report and leave at once: an orderly exit would wait for the other processes, which wait for this one."""
+    pipes.reports.put(error)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def _join_group(place: Place, port: int) -> None:
+    if place.device.type == "cuda":
+        torch.cuda.set_device(place.device)
+    else:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // place.world_size))
+        if sys.platform == "linux":
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    store = TCPStore("127.0.0.1", port, is_master=False, timeout=PATIENCE)
+    backend = "nccl" if place.device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.world_size, timeout=PATIENCE)
+
+
+def _end_with_parent() -> None:
+    """Leave nothing behind when the parent is killed: two runs in one results folder would spoil each other."""
+    parent = mp.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()

@@ -1,0 +1,73 @@
+"""Learning-rate schedules against the values of TAO's own tests and the manuals' defaults."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from limbnet.specs.train import CosineSchedule, ExponentialDecay, SoftstartAnnealing
+from limbnet.training.schedule import learning_rate
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [(1, 0.10471285), (200, 1.0), (400, 1.0), (600, 0.63095725), (800, 0.25118864), (999, 0.100461565)],
+)
+def test_softstart_annealing_equals_the_original(step: int, expected: float) -> None:
+    schedule = SoftstartAnnealing(soft_start=0.05, annealing=0.5, base_learning_rate=1.0, min_learning_rate=0.1)
+    assert learning_rate(schedule, step, 1000, 10) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("progress", "expected"), [(0, 8e-8), (0.05, 2e-5), (0.5, 2e-5), (0.75, 1.264911e-6), (1, 8e-8)]
+)
+def test_softstart_annealing_with_the_defaults(progress: float, expected: float) -> None:
+    assert learning_rate(SoftstartAnnealing(), round(progress * 1000), 1000, 10) == pytest.approx(expected, rel=1e-6)
+
+
+def test_softstart_annealing_without_soft_start_or_annealing() -> None:
+    schedule = SoftstartAnnealing(soft_start=0.0, annealing=1.0, base_learning_rate=1.0, min_learning_rate=0.1)
+    assert [learning_rate(schedule, step, 10, 1) for step in (0, 5, 10)] == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("staircase", "minimum", "expected"),
+    [
+        (False, 0.0, [0.1, 0.01, 0.0015848934, 0.0001]),
+        (True, 0.0, [0.1, 0.01, 0.01, 0.0001]),
+        (False, 5e-4, [0.1, 0.01, 0.0015848934, 0.0005]),
+        (True, 5e-4, [0.1, 0.01, 0.01, 0.0005]),
+    ],
+)
+def test_exponential_decay_equals_the_original(staircase: bool, minimum: float, expected: list[float]) -> None:
+    schedule = ExponentialDecay(
+        learning_rate=1.0, decay_epochs=1, decay_rate=0.1, staircase=staircase, min_learning_rate=minimum
+    )
+    rates = [learning_rate(schedule, step, 1000, 25) for step in (25, 50, 70, 100)]
+    assert rates == pytest.approx(expected, rel=1e-6)
+
+
+def test_cosine_rises_linearly_then_falls_to_the_minimum() -> None:
+    schedule = CosineSchedule(learning_rate=1.0, warmup=0.1, min_learning_rate=0.2)
+    rates = [learning_rate(schedule, step, 100, 10) for step in range(101)]
+    assert rates[:10] == pytest.approx([0.2 + 0.8 * (step + 1) / 10 for step in range(10)])
+    assert rates[10] == pytest.approx(1.0)
+    assert rates[55] == pytest.approx(0.6)  # half way down
+    assert rates[100] == pytest.approx(0.2)
+
+
+@given(
+    step=st.integers(0, 500),
+    soft_start=st.floats(0, 1),
+    annealing=st.floats(0, 1),
+    warmup=st.floats(0, 0.99),
+)
+def test_rates_stay_between_their_limits(step: int, soft_start: float, annealing: float, warmup: float) -> None:
+    softstart = SoftstartAnnealing(soft_start=soft_start, annealing=annealing)
+    assert 8e-8 * (1 - 1e-9) <= learning_rate(softstart, step, 500, 5) <= 2e-5 * (1 + 1e-9)
+    rate = learning_rate(CosineSchedule(warmup=warmup), step, 500, 5)
+    assert 0 <= rate <= 1e-3
+    assert math.isfinite(rate)
