@@ -47,7 +47,7 @@ def load_train_spec(path: Path | str) -> TrainSpec:
     skeleton = load_pose_config(spec.dataloader.pose_config.pose_config_path)
     mistakes = spec.model.channel_mistakes(skeleton)
     _refuse(source, [(source.line(("model", key)), f"model.{key}: {what}") for key, what in mistakes])
-    return spec
+    return spec.without_regularisation()
 
 
 def load_inference_spec(path: Path | str) -> InferenceSpec:

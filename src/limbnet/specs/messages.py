@@ -72,10 +72,8 @@ def _key_path(detail: ErrorDetails, content: Any) -> KeyPath:
     location = detail["loc"]
     for number, part in enumerate(location):
         last = number == len(location) - 1
-        inside = (
-            part in content if isinstance(content, dict) else isinstance(content, list) and part in range(len(content))
-        )
-        if inside:
+        known = content if isinstance(content, dict) else range(len(content)) if isinstance(content, list) else ()
+        if part in known:
             content = content[part]
         elif not (last and detail["type"] == "missing"):
             continue

@@ -167,7 +167,7 @@ class BackboneAttributes(Section):
     def idle_keys(self) -> Iterator[tuple[str, str]]:
         if self.architecture != "helnet" and self.mtype != "default":
             yield "mtype", f"{self.architecture} comes in one type"
-        if self.architecture == "vgg":
+        if self.architecture == "vgg" and not self.use_batch_norm:
             yield "use_batch_norm", "vgg always has batch normalisation"
 
     @property
@@ -203,7 +203,8 @@ class ModelSpec(Section):
     def idle_keys(self) -> Iterator[tuple[str, str]]:
         if self.class_name == "BpNetModel":
             for key in ("stage1_kernel_sizes", "stageT_kernel_sizes"):
-                yield key, "BpNetModel's kernels have fixed sizes"
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    yield key, "BpNetModel's kernels have fixed sizes"
 
     def channel_mistakes(self, skeleton: Skeleton) -> Iterator[tuple[str, str]]:
         """Yield (key, what is wrong) where channel counts contradict the skeleton, which alone decides them."""
@@ -347,6 +348,13 @@ class TrainSpec(Section):
             yield "final_model_name", f"is '{self.final_model_name}': a file name without folders is needed"
         if not self.load_graph:
             yield from self._shape_mistakes()
+
+    def without_regularisation(self) -> TrainSpec:
+        """Return this spec with regularisation off when it retrains a pruned model and does not ask for any."""
+        keys = ("kernel_regularization_factor", "bias_regularization_factor")
+        if not self.load_graph or self.model.model_fields_set & {*keys, "regularization_type"}:
+            return self
+        return self.model_copy(update={"model": self.model.model_copy(update=dict.fromkeys(keys, 0.0))})
 
     def _shape_mistakes(self) -> Iterator[tuple[str, str]]:
         stride = self.model.backbone_attributes.stride

@@ -1,0 +1,94 @@
+"""The command `limbnet`: a table of commands, and how their mistakes are printed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from limbnet.errors import LimbnetError, UsageError, nearest
+
+#: Command: (module with HELP, add_arguments and run; one line for the table). A module is imported when asked for.
+COMMANDS: dict[str, tuple[str, str]] = {}
+
+#: Names that users of TAO know.
+OTHER_NAMES: dict[str, str] = {}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, 1 for a mistake, 2 for a wrong command line, 130 if interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _dispatch(words)
+        sys.stdout.flush()
+        return code
+    except LimbnetError as error:
+        _print_traceback_when_debugging()
+        print(f"limbnet: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("limbnet: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output (`| head`) has gone; nobody is left to tell
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - keeps the interpreter quiet at exit
+        return 141
+    except Exception as error:
+        shown = _print_traceback_when_debugging()
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        hint = "" if shown else " (LIMBNET_DEBUG=1 shows where it happened)"
+        print(f"limbnet: this is a bug, please report it{hint}: {text}", file=sys.stderr)
+        return 1
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words:
+        print(_overview(), file=sys.stderr)
+        return 2
+    name, *rest = words
+    if name in ("-h", "--help", "help"):
+        if rest and name == "help":
+            return _dispatch([rest[0], "--help"])
+        print(_overview())
+        return 0
+    if name in ("-V", "--version"):
+        from limbnet import __version__
+
+        print(f"limbnet {__version__}")
+        return 0
+    name = OTHER_NAMES.get(name, name)
+    if name not in COMMANDS:
+        raise UsageError(
+            f"There is no command '{name}'.{nearest(name, [*COMMANDS, *OTHER_NAMES])}",
+            f"Commands: {', '.join(COMMANDS)}. 'limbnet --help' tells what they do.",
+        )
+    from limbnet.commands.parser import run_command
+
+    return run_command(name, import_module(COMMANDS[name][0]), rest)
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS), default=0)
+    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "limbnet: train, prune, quantise, measure and deploy bottom-up multi-person 2D pose networks.",
+            "",
+            "Usage: limbnet COMMAND [flags]",
+            "",
+            *lines,
+            "",
+            "'limbnet COMMAND --help' lists the flags of a command. 'limbnet --version' prints the version.",
+        ]
+    )
+
+
+def _print_traceback_when_debugging() -> bool:
+    """Print where the exception came from, with `-l DEBUG` or LIMBNET_DEBUG=1; return whether it was printed."""
+    import logging
+    import traceback
+
+    if os.environ.get("LIMBNET_DEBUG", "0") in ("", "0") and not logging.getLogger("limbnet").isEnabledFor(10):
+        return False
+    traceback.print_exc()
+    return True

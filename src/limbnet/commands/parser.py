@@ -1,0 +1,91 @@
+"""How a command line is read: forgiving about dashes, strict about names, and wrong ones are answered in words."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any, NoReturn
+
+from limbnet.commands import flags
+from limbnet.errors import UsageError, nearest
+
+log = logging.getLogger(__name__)
+
+DASHES = "-\N{EN DASH}\N{EM DASH}"
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Parses the flags of one command.
+
+    The number and kind of dashes do not matter (`-normalizer`, `--normalizer`, and the typographic dash of a copied
+    manual page are one), nor does a hyphen for an underscore. Everything else must be spelt as declared.
+    """
+
+    def __init__(self, command: str, text: str) -> None:
+        super().__init__(
+            prog=f"limbnet {command}", description=text, allow_abbrev=False, formatter_class=_Formatter, add_help=False
+        )
+        self.add_argument("-h", "--help", action="help", help="show this text")
+
+    def read(self, words: Sequence[str]) -> argparse.Namespace:
+        """Parse the words after the command.
+
+        Raises:
+            UsageError: an unknown flag (with the nearest one), a missing one, a value of the wrong kind.
+        """
+        if sys.version_info >= (3, 14):
+            self.color = False
+        arguments, unknown = self.parse_known_args(self._spelt(words))
+        if unknown:
+            known = list(self._option_string_actions)
+            wrong = [f"unknown flag '{word}'.{nearest(word, known)}" for word in unknown if word[:1] in DASHES]
+            self.error("; ".join(wrong) or f"found '{' '.join(unknown)}', which belongs to no flag.")
+        return arguments
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the `UsageError` for what argparse found."""
+        raise UsageError(f"{self.prog}: {message}", f"'{self.prog} --help' lists the flags.")
+
+    def _spelt(self, words: Sequence[str]) -> list[str]:
+        """Return the words with every flag in a spelling that is declared."""
+        known = self._option_string_actions
+        spelt: list[str] = []
+        for number, word in enumerate(words):
+            if word == "--":
+                return spelt + list(words[number:])
+            flag, equals, value = word.partition("=")
+            name = flag.lstrip(DASHES).replace("-", "_")
+            if flag[:1] in DASHES and flag not in known and name:
+                flag = next((other for other in (f"--{name}", f"-{name}") if other in known), flag)
+            spelt.append(flag + equals + value)
+        return spelt
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Help with each flag's default, flags in one column."""
+
+    def __init__(self, prog: str, **options: Any) -> None:
+        super().__init__(prog, max_help_position=36, width=110, **options)
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        if action.default in (None, argparse.SUPPRESS, False, True, (), []) or "default" in text:
+            return text
+        return f"{text} (default: %(default)s)"
+
+
+def run_command(name: str, module: ModuleType, words: Sequence[str]) -> int:
+    """Parse the words after a command's name, set up logging, and run it."""
+    parser = CommandParser(name, module.HELP)
+    module.add_arguments(parser)
+    flags.log_level(parser)
+    arguments = parser.read(words)
+    from limbnet.console import set_up_logging
+
+    set_up_logging(arguments.log_level)
+    for notice in getattr(arguments, "notices", []):
+        log.warning(notice)
+    return module.run(arguments) or 0
