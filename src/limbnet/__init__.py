@@ -1,9 +1,9 @@
 """limbnet: train, prune, quantise, measure and deploy bottom-up multi-person 2D pose networks.
 
-    >>> import limbnet
-    >>> estimator = limbnet.load("bpnet_model.tlt")
-    >>> poses = estimator("picture.jpg")
-    >>> poses.keypoints.shape  # (P, K, 2)
+>>> import limbnet
+>>> estimator = limbnet.load("bpnet_model.tlt")
+>>> poses = estimator("picture.jpg")
+>>> poses.keypoints.shape  # (P, K, 2)
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Draw people, heatmaps and part affinity fields on pictures, and lay pictures out on a contact sheet.
 
-Everything takes and returns RGB uint8 (h, w, 3). People are drawn on layers of several times the picture's resolution and
-shrunk, so that a skeleton of twenty pixels is as smooth as one of two thousand.
+Everything takes and returns RGB uint8 (h, w, 3). People are drawn on layers of several times the picture's resolution
+and shrunk, so that a skeleton of twenty pixels is as smooth as one of two thousand.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class DrawStyle:
 
 
 def draw_poses(image: Picture, poses: Poses, style: DrawStyle | None = None) -> Picture:
-    """Return a copy of the RGB picture with everybody drawn on it, large people first so that small ones stay visible."""
+    """Return a copy of the RGB picture with everybody drawn on it, large people first: small ones stay visible."""
     style = style or DrawStyle()
     drawn = _as_rgb(image).copy()
     sizes = [person_size(points) for points in poses.keypoints]
@@ -70,11 +70,13 @@ def person_size(points: NDArray[np.floating]) -> float:
 
 
 def line_thickness(size: float, factor: float = 1.0) -> float:
-    """Return the thickness of limbs, in pixels, for a person of this size: grows more slowly than people do, at least 1."""
-    return max(1.0, factor * 0.28 * size**0.55)
+    """Return the thickness of limbs in pixels for a person of this size: at least 1, growing more slowly than people."""
+    return max(1.0, float(factor * 0.28 * size**0.55))
 
 
-def _draw_person(image: Picture, points: NDArray[np.float64], size: float, skeleton: Skeleton, style: DrawStyle) -> None:
+def _draw_person(
+    image: Picture, points: NDArray[np.float64], size: float, skeleton: Skeleton, style: DrawStyle
+) -> None:
     """Draw one person into the picture: a layer of colour and one of coverage, enlarged, then shrunk and blended."""
     thickness = line_thickness(size, style.thickness)
     edge = max(0.5, 0.22 * thickness) if style.outline else 0.0
@@ -87,10 +89,6 @@ def _draw_person(image: Picture, points: NDArray[np.float64], size: float, skele
     pen = _Pen(layer, points - (x0, y0), float(enlarge))
     colours = style.colours or skeleton.limb_colours
     drawn = [
-        (limb, start, end)
-        for limb, (start, end) in enumerate(skeleton.limbs)
-        if limb not in skeleton.redundant and not np.isnan(points[[start, end], 0]).any()
-    ] or [
         (limb, start, end)
         for limb, (start, end) in enumerate(skeleton.limbs)
         if not np.isnan(points[[start, end], 0]).any()
@@ -189,7 +187,7 @@ def draw_heatmaps(image: Picture, heatmaps: NDArray[np.float32], skeleton: Skele
 
 
 def draw_pafs(image: Picture, pafs: NDArray[np.float32], opacity: float = 0.8) -> Picture:
-    """Lay part affinity fields (2 L, h, w) over the picture: hue is the direction of the strongest limb, cover its length.
+    """Lay part affinity fields (2 L, h, w) over the picture: direction is shown as hue, length as cover.
 
     Right is red, down is yellow-green, left is cyan, up is violet. The fields must cover the whole picture.
     """
@@ -214,7 +212,8 @@ def _overlay(
     tint = cv2.resize(colours * cover[..., None], size, interpolation=cv2.INTER_CUBIC)
     tint = tint / np.maximum(weight, 1e-3)[..., None]
     weight = np.clip(weight, 0.0, 1.0)[..., None] * opacity
-    return np.clip(np.rint(base * (1 - weight) + tint * weight), 0, 255).astype(np.uint8)
+    mixed: Picture = np.clip(np.rint(base * (1 - weight) + tint * weight), 0, 255).astype(np.uint8)
+    return mixed
 
 
 def contact_sheet(images: Sequence[Picture], columns: int = 4, width: int = 1600, gap: int = 8) -> Picture:

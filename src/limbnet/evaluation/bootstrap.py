@@ -1,8 +1,8 @@
 """How sure an AP is: bootstrap intervals over pictures, and of the difference of two result sets.
 
-The pictures are drawn anew with replacement, many times, and AP is computed for each draw (Efron, 1979). Matching people
-to detections does not depend on which other pictures are there, so it is done once: a draw only weighs each picture's
-detections and people by how often the picture was drawn.
+The pictures are drawn anew with replacement, many times, and AP is computed for each draw (Efron, 1979). Matching
+people to detections does not depend on which other pictures are there, so it is done once: a draw only weighs each
+picture's detections and people by how often the picture was drawn.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _weighted_ap(matches: Matches, weights: NDArray[np.integer], recalls: NDArra
 
 
 def bootstrap_ap(
-    scores: KeypointScores, draws: int = 1000, level: float = 0.95, area: str = "all", seed: int = 0
+    scores: KeypointScores, *, draws: int = 1000, level: float = 0.95, area: str = "all", seed: int = 0
 ) -> Interval:
     """Return AP with its bootstrap interval over pictures."""
     values = [average_precision(scores, area, weights) for weights in _weights(len(scores.images), draws, seed)]
@@ -82,6 +82,7 @@ def bootstrap_ap(
 def bootstrap_difference(
     first: KeypointScores,
     second: KeypointScores,
+    *,
     draws: int = 1000,
     level: float = 0.95,
     area: str = "all",

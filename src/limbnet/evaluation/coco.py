@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-import warnings
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from limbnet.errors import DataError
 from limbnet.files import whole_file
 from limbnet.skeleton import COCO_SIGMAS, MIDPOINT_JOINTS, Skeleton
+
+log = logging.getLogger(__name__)
 
 MAX_DETECTIONS = 20
 
@@ -101,8 +103,8 @@ def sigmas_for(
 ) -> tuple[float, ...]:
     """Return the similarity's sigma of each joint a dataset names.
 
-    Taken from the dataset's category where it gives them, else by name from the skeleton, else by name from COCO. A joint
-    that nobody knows gets the mean of COCO's sigmas, with a warning that names it.
+    Taken from the dataset's category where it gives them, else by name from the skeleton, else by name from COCO. A
+    joint that nobody knows gets the mean of COCO's sigmas, with a warning that names it.
     """
     if given is not None:
         return tuple(given)
@@ -114,10 +116,11 @@ def sigmas_for(
     unknown = [joint for joint in joints if joint not in known]
     mean = round(sum(COCO_SIGMAS.values()) / len(COCO_SIGMAS), 3)
     if unknown:
-        warnings.warn(
-            f"No OKS sigma is known for {', '.join(unknown)}: {mean} (the mean of COCO's) is used. Give 'sigmas' in the "
-            "category of the dataset spec to have your own.",
-            stacklevel=2,
+        log.warning(
+            "No OKS sigma is known for %s: %s (the mean of COCO's) is used. "
+            "Give 'sigmas' in the category of the dataset spec to have your own.",
+            ", ".join(unknown),
+            mean,
         )
     return tuple(known.get(joint, mean) for joint in joints)
 
@@ -133,14 +136,14 @@ def evaluate_keypoints(
 
     Args:
         ground_truth: the annotation file or what it holds.
-        results: dicts of `image_id`, `category_id`, `keypoints` [x, y, v, ...] and `score`; may be empty (AP is 0 then).
+        results: dicts of `image_id`, `category_id`, `keypoints` [x, y, v, ...] and `score`; with none AP is 0.
         sigmas: one per joint of the category.
         category_id: the category to evaluate.
         image_ids: the pictures that count, all of the file when None.
 
     Raises:
-        DataError: the annotation file is unreadable or not COCO, a result names a picture that is not in it, or its joints
-            are of another number.
+        DataError: the annotation file is unreadable or not COCO, a result names a picture that is not in it, or its
+            joints are of another number.
     """
     from pycocotools.cocoeval import COCOeval
 
@@ -216,7 +219,9 @@ def _check_results(results: Sequence[Mapping[str, Any]], images: set[int], joint
         )
     wrong = {len(result["keypoints"]) for result in results} - {3 * joints}
     if wrong:
-        raise DataError(f"The results hold {min(wrong)} numbers a person, {3 * joints} (x, y, v of {joints} joints) needed.")
+        raise DataError(
+            f"The results hold {min(wrong)} numbers a person, {3 * joints} (x, y, v of {joints} joints) needed."
+        )
 
 
 def _matches(evaluation: Any) -> dict[str, Matches]:

@@ -18,7 +18,7 @@ from limbnet.decode.settings import DecoderSettings
 from limbnet.models.info import ModelInfo
 
 if TYPE_CHECKING:
-    from limbnet.decode.bottomup import People
+    from limbnet.decode.people import People
 
 
 class Output(Protocol):

@@ -21,8 +21,8 @@ PictureLike = "str | Path | NDArray[np.uint8] | Image"
 def as_picture(item: Any) -> NDArray[np.uint8]:
     """Return (h, w, 3) uint8 RGB of a path, an array or a PIL image.
 
-    Arrays are RGB: (h, w, 3) uint8, or grey (h, w) and (h, w, 1), or RGBA (h, w, 4) whose transparency is ignored. A PIL
-    image's orientation tag is applied, as it is to files.
+    Arrays are RGB: (h, w, 3) uint8, or grey (h, w) and (h, w, 1), or RGBA (h, w, 4), whose transparent parts become
+    white. A PIL image's orientation tag is applied, as it is to files.
 
     Raises:
         DataError: the file is unreadable, or the array is of another kind or shape.
@@ -44,7 +44,9 @@ def _from_array(array: NDArray[Any]) -> NDArray[np.uint8]:
         floats = np.issubdtype(array.dtype, np.floating)
         raise DataError(
             f"A picture's array is uint8, RGB, 0 to 255; got {array.dtype}.",
-            "Values 0 to 1: pass (array * 255).round().astype('uint8')." if floats else "Convert it with astype('uint8').",
+            "Values 0 to 1: pass (array * 255).round().astype('uint8')."
+            if floats
+            else "Convert it with astype('uint8').",
         )
     if array.ndim == 2:
         array = array[..., None]

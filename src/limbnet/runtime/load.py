@@ -26,6 +26,7 @@ DEFAULT_ENGINE: dict[str, str] = {
 
 def load_engine(
     path: Path | str,
+    *,
     key: str | None = None,
     device: str | None = None,
     engine: str | None = None,
@@ -79,6 +80,7 @@ _KINDS: dict[str, str] = {
 
 def load(
     path: Path | str,
+    *,
     device: str | None = None,
     engine: str | None = None,
     key: str | None = None,
@@ -95,9 +97,10 @@ def load(
         key: opens an encrypted file.
         threads: threads on a CPU.
         output_stage: 1-based refinement stage whose maps are used, the last when None.
-        overrides: `input_size`, `fit_mode`, `settings`, `scales`, `flip` of `PoseEstimator`; the model's own when absent.
+        overrides: `input_size`, `fit_mode`, `settings`, `scales`, `flip` of `PoseEstimator`; else the model's own.
     """
     from limbnet.runtime.predictor import PoseEstimator
 
     options = {} if output_stage is None else {"output_stage": output_stage}
-    return PoseEstimator(load_engine(path, key, device, engine, threads, **options), **overrides)
+    opened = load_engine(path, key=key, device=device, engine=engine, threads=threads, **options)
+    return PoseEstimator(opened, **overrides)

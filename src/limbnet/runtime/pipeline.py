@@ -1,11 +1,11 @@
 """The pipeline behind `PoseEstimator.stream`: loading, network and decoding of different pictures at the same time.
 
-Three stages, each with threads of its own: loaders read and fit pictures, one thread runs the network, one decodes. OpenCV,
-torch and the other engines leave Python's lock while they work, so the stages overlap. A fixed number of pictures is under
-way at a time, so the memory stays the same however many there are, and results come in the order of the pictures.
+Three stages, each with threads of its own: loaders read and fit pictures, one thread runs the network, one decodes.
+OpenCV, torch and the other engines leave Python's lock while they work, so the stages overlap. A fixed number of
+pictures is under way at a time, so the memory stays the same however many there are. Results come in order.
 
-Batches are made of pictures that fill the same input size. Which pictures share a batch depends on their order alone, never
-on how fast the stages are, so two runs give the same numbers.
+Batches are made of pictures that fill the same input size. Which pictures share a batch depends on their order alone,
+never on how fast the stages are, so two runs give the same numbers.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class Pipeline(Generic[Item, Prepared, Raw, Done]):
     def run(self, items: Iterable[Item]) -> Iterator[Done]:
         """Yield the result of each item, in order.
 
-        An exception in a stage, or of `items` itself, is raised here, in its item's place, and ends the threads. Closing the
-        iterator early ends them too; it waits for the work that has begun.
+        An exception in a stage, or of `items` itself, is raised here, in its item's place, and ends the threads. So does
+        closing the iterator early; it waits for the work that has begun.
         """
         load = ThreadPoolExecutor(self._loaders, "limbnet-load")
         network = ThreadPoolExecutor(1, "limbnet-network")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
@@ -22,6 +22,8 @@ from limbnet.runtime.pipeline import Pipeline, Stages
 from limbnet.runtime.views import View, mean_maps, plan_views
 from limbnet.skeleton import Skeleton
 from limbnet.specs.inference import InferenceSpec
+
+log = logging.getLogger(__name__)
 
 Source = TypeVar("Source")
 
@@ -78,13 +80,14 @@ class PoseEstimator:
     Raises:
         SpecError: `input_size` is no multiple of the stride, or a scale is not positive.
 
-    An engine of a fixed input size, or one that decodes inside its graph, cannot do everything; what it cannot is switched
-    off with a warning.
+    An engine of a fixed input size, or one that decodes inside its graph, cannot do everything; what it cannot is
+    switched off with a warning.
     """
 
     def __init__(
         self,
         engine: Engine,
+        *,
         input_size: tuple[int, int] | None = None,
         fit_mode: FitMode | None = None,
         settings: DecoderSettings | None = None,
@@ -107,16 +110,17 @@ class PoseEstimator:
     @classmethod
     def from_spec(cls, engine: Engine, spec: InferenceSpec, **overrides: Any) -> PoseEstimator:
         """Build an estimator from an inference spec; what the spec does not say comes from the model file."""
-        said = spec.model_fields_set
-        thresholds = {
-            key: getattr(spec, key) for key in ("heatmap_threshold", "paf_threshold") if key in said
+        thresholds: dict[str, Any] = {
+            key: value
+            for key, value in (("heatmap_threshold", spec.heatmap_threshold), ("paf_threshold", spec.paf_threshold))
+            if value is not None
         }
         options: dict[str, Any] = {
             "input_size": spec.input_shape,
             "settings": replace(engine.info.decoder, **thresholds),
             "scales": spec.scales if spec.multi_scale_inference else (1.0,),
         }
-        if "keep_aspect_ratio_mode" in said:
+        if "keep_aspect_ratio_mode" in spec.model_fields_set:
             options["fit_mode"] = spec.keep_aspect_ratio_mode or "stretch"
         return cls(engine, **(options | overrides))
 
@@ -141,7 +145,7 @@ class PoseEstimator:
             raise prepared.error
         result = self._finish(prepared, self._run([prepared])[0])
         for sentence in result.warnings:
-            warnings.warn(sentence, stacklevel=2)
+            log.warning(sentence)
         assert result.poses is not None
         return result.poses
 
@@ -188,10 +192,10 @@ class PoseEstimator:
             return _Prepared(index, source, error=error)
         shape = picture.shape[0], picture.shape[1]
         views, too_long = plan_views(
-            shape, self.input_size, self.fit_mode, self.info.stride, self.scales, self.flip
+            shape, self.input_size, self.fit_mode, self.info.stride, scales=self.scales, flip=self.flip
         )
         notes = (
-            f"The picture of {shape[1]}x{shape[0]} pixels is too long to adjust the network's input to it: it was padded.",
+            f"A picture of {shape[1]}x{shape[0]} pixels is too long to adjust the network's input to: it was padded.",
         )
         return _Prepared(
             index,
@@ -253,11 +257,11 @@ class PoseEstimator:
             return
         what = f"The engine ({self.engine.name}) takes inputs of {fixed[0]}x{fixed[1]} (height x width) only: "
         if self.input_size != fixed:
-            warnings.warn(f"{what}{self.input_size[0]}x{self.input_size[1]} is not used.", stacklevel=3)
+            log.warning(f"{what}{self.input_size[0]}x{self.input_size[1]} is not used.")
             self.input_size = fixed
         if self.fit_mode == "adjust_network_input":
-            warnings.warn(f"{what}pictures are padded (pad_image_input).", stacklevel=3)
+            log.warning(f"{what}pictures are padded (pad_image_input).")
             self.fit_mode = "pad_image_input"
         if self.scales != (1.0,):
-            warnings.warn(f"{what}multi-scale inference is switched off.", stacklevel=3)
+            log.warning(f"{what}multi-scale inference is switched off.")
             self.scales = (1.0,)

@@ -52,7 +52,8 @@ class TorchEngine:
         self.device = str(self._device)
         self.preferred_batch = 1 if self._device.type == "cpu" else GPU_BATCH
         self.output_stage = output_stage
-        self._model = model.eval().requires_grad_(False).to(self._device, memory_format=torch.channels_last)
+        model = model.eval().requires_grad_(False).to(self._device)
+        self._model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
         self._scale = torch.tensor(info.image_scale, dtype=torch.float32, device=self._device)
         self._offset = torch.tensor(info.image_offset, dtype=torch.float32, device=self._device)
 

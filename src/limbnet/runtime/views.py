@@ -1,8 +1,8 @@
 """Views: the same picture at several scales and mirrored, and the mean of what the network says about them.
 
-BodyPoseNet's multi-scale inference enlarges the maps of every scale to one size and averages them. Here every view knows
-its exact transform from the original picture, so each is sampled where the reference view's cell centres lie on it:
-scales, paddings and mirroring are aligned below a pixel for any stride.
+BodyPoseNet's multi-scale inference enlarges the maps of every scale to one size and averages them. Here every view
+knows its exact transform from the original picture, so each is sampled where the reference view's cell centres lie on
+it: scales, paddings and mirroring are aligned below a pixel for any stride.
 """
 
 from __future__ import annotations
@@ -46,13 +46,14 @@ def plan_views(
     input_size: tuple[int, int],
     mode: FitMode,
     stride: int,
+    *,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
 ) -> tuple[tuple[View, ...], bool]:
     """Return the views of a picture of (height, width), and whether its shape was too long to adjust the input to it.
 
-    Scales ascend and the last view is the reference: the largest scale, not mirrored. An input size that a scale makes no
-    multiple of the stride is rounded up to one.
+    Scales ascend and the last view is the reference: the largest scale, not mirrored. An input size that a scale makes
+    no multiple of the stride is rounded up to one.
     """
     views: list[View] = []
     too_long = False
@@ -94,26 +95,20 @@ def mean_maps(
         return heatmaps[0], pafs[0]
     reference = views[-1]
     grid = heatmaps[-1].shape[-2:]
-    heat_sum = np.zeros(heatmaps[-1].shape, np.float32)
-    paf_sum = np.zeros(pafs[-1].shape, np.float32)
-    for view, heat, paf in zip(views, heatmaps, pafs, strict=True):
-        if view is reference:
-            heat_sum += heat
-            paf_sum += paf
-            continue
+    heat_sum, paf_sum = heatmaps[-1].copy(), pafs[-1].copy()
+    for view, heat, paf in zip(views[:-1], heatmaps[:-1], pafs[:-1], strict=True):
         there = reference.transform.inverse().then(view.transform).matrix
         rows = cubic_weights(grid[0], heat.shape[-2], *_between_cells(there[1, 1], there[1, 2], stride))
         columns = cubic_weights(grid[1], heat.shape[-1], *_between_cells(there[0, 0], there[0, 2], stride))
-        heat, paf = rows @ heat @ columns.T, rows @ paf @ columns.T
         if view.mirrored:
-            heat, paf = _unmirrored(heat, paf, skeleton)
-        heat_sum += heat
-        paf_sum += paf
+            heat, paf = _unmirrored(heat, paf, skeleton)  # noqa: PLW2901
+        heat_sum += rows @ heat @ columns.T
+        paf_sum += rows @ paf @ columns.T
     return heat_sum / np.float32(len(views)), paf_sum / np.float32(len(views))
 
 
 def _between_cells(scale: float, shift: float, stride: int) -> tuple[float, float]:
-    """Turn x' = scale x + shift between input pixels into the same map between cells, which stand at s c + (s - 1) / 2."""
+    """Turn x' = scale x + shift between input pixels into the same between cells, which stand at s c + (s - 1) / 2."""
     middle = (stride - 1) / 2
     return scale, (scale * middle + shift - middle) / stride
 
@@ -139,7 +134,7 @@ def cubic_weights(out: int, size: int, scale: float, shift: float) -> NDArray[np
 def _unmirrored(
     heat: NDArray[np.float32], paf: NDArray[np.float32], skeleton: Skeleton
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Give each joint and limb of a mirrored picture, laid back on the original, its own name and direction."""
+    """Give each joint and limb of a mirrored picture its own name and direction again; nothing changes its place."""
     joints = np.append(skeleton.flip_index, len(skeleton.joints))
     limbs, signs = skeleton.flip_limbs
     vectors = paf.reshape(len(limbs), 2, *paf.shape[1:])[limbs]

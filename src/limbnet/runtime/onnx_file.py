@@ -1,0 +1,167 @@
+"""ONNX files as limbnet reads them: its own with everything in their metadata, and TAO's, which say nothing.
+
+A file of limbnet's carries two metadata entries of JSON: `limbnet.info` (skeleton, stride, input rule, decoder settings) and
+`limbnet.signature` (which tensor is what). In any other file the input and the two outputs are told apart by their shapes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from limbnet.errors import ModelFileError, missing_package
+from limbnet.models.info import ModelInfo
+from limbnet.runtime.signature import DataFormat, Signature
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, ValueInfoProto
+
+INFO_KEY, SIGNATURE_KEY, MODEL_HASH_KEY = "limbnet.info", "limbnet.signature", "limbnet.model_hash"
+
+#: What to do about a file that says nothing about itself.
+NEEDS_SPEC = (
+    "Give an inference spec whose train_spec names the pose config and the normalisation it was trained with, "
+    "or export the model with limbnet."
+)
+
+
+@dataclass(frozen=True)
+class OnnxNetwork:
+    """An ONNX file, read.
+
+    Attributes:
+        path: where it came from.
+        model: its content.
+        info: what it says about itself, or what the caller knows about it.
+        signature: its tensors.
+        digest: SHA-256 of the plain ONNX content; engines built from it carry it.
+        model_hash: of the float network it was exported from, "" when unknown.
+    """
+
+    path: Path
+    model: ModelProto
+    info: ModelInfo
+    signature: Signature
+    digest: str
+    model_hash: str = ""
+
+
+def read_onnx(path: Path | str, key: str | None = None, fallback: ModelInfo | None = None) -> OnnxNetwork:
+    """Read an ONNX file, encrypted or not.
+
+    Args:
+        path: the file.
+        key: opens an encrypted file.
+        fallback: skeleton, normalisation and so on of a file that carries none.
+
+    Raises:
+        ModelFileError: there is no such file, it is no ONNX file, it needs another key, it is no pose network, or it says
+            nothing about itself and there is no `fallback`.
+    """
+    path = Path(path)
+    content = read_content(path, key)
+    model = parse_onnx(content, path)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    if INFO_KEY in metadata:
+        info = ModelInfo.from_dict(json.loads(metadata[INFO_KEY]))
+        signature = Signature.from_dict(json.loads(metadata[SIGNATURE_KEY]))
+    elif fallback is not None:
+        info, signature = fallback, guess_signature(model, fallback, path)
+    else:
+        _single_input(model, path)
+        raise ModelFileError(f"'{path}' says nothing about its skeleton and its input.", NEEDS_SPEC)
+    height, width, batch = _fixed_shape(model, signature)
+    signature = replace(signature, fixed_size=(height, width) if height and width else None, fixed_batch=batch)
+    digest = hashlib.sha256(content).hexdigest()
+    return OnnxNetwork(path, model, info, signature, digest, metadata.get(MODEL_HASH_KEY, ""))
+
+
+def read_content(path: Path, key: str | None) -> bytes:
+    """Return a file's bytes, opened with the key if they are sealed."""
+    from limbnet.encryption import is_sealed, open_sealed
+
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelFileError(f"Cannot read the model '{path}': {error.strerror or error}.") from error
+    if not is_sealed(content):
+        return content
+    if key is None:
+        raise ModelFileError(f"'{path}' is encrypted.", "Give its key with -k.")
+    return open_sealed(content, key)
+
+
+def parse_onnx(content: bytes, path: Path) -> ModelProto:
+    """Parse ONNX content; a `ModelFileError` says that `path` is none."""
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError
+    except ImportError:
+        raise missing_package("onnx", "onnx", "Reading an ONNX file") from None
+    try:
+        model = onnx.load_model_from_string(content)
+    except DecodeError as error:
+        raise ModelFileError(f"'{path}' is no ONNX file: {error}.") from error
+    if not model.graph.node:
+        raise ModelFileError(f"'{path}' is no ONNX file: there is no graph in it.")
+    return model
+
+
+def guess_signature(model: ModelProto, info: ModelInfo, path: Path) -> Signature:
+    """Tell the tensors of an ONNX file without metadata apart by their shapes, and by name where shapes are equal."""
+    given = _single_input(model, path)
+    shape = _shape(given)
+    if len(shape) != 4 or 3 not in (shape[1], shape[3]):
+        raise _no_pose_network(path, f"its input '{given.name}' has the shape {shape}, not pictures of 3 channels")
+    layout: DataFormat = "channels_last" if shape[3] == 3 else "channels_first"
+    axis = 3 if layout == "channels_last" else 1
+    channels = {out.name: _shape(out)[axis] if len(_shape(out)) == 4 else None for out in model.graph.output}
+    heat = [name for name, count in channels.items() if count == info.skeleton.heat_channels]
+    paf = [name for name, count in channels.items() if count == info.skeleton.paf_channels]
+    if info.skeleton.heat_channels == info.skeleton.paf_channels:
+        paf = [name for name in paf if "paf" in name.lower()] or heat[1:]
+        heat = [name for name in heat if name not in paf]
+    if len(heat) != 1 or len(paf) != 1:
+        found = ", ".join(f"{name} ({count} channels)" for name, count in channels.items()) or "none"
+        raise _no_pose_network(
+            path,
+            f"the skeleton '{info.skeleton.name}' needs one output of {info.skeleton.heat_channels} heatmaps and one of "
+            f"{info.skeleton.paf_channels} part affinity fields; its outputs are {found}",
+        )
+    element = given.type.tensor_type.elem_type
+    if element not in (1, 2):  # FLOAT, UINT8
+        raise _no_pose_network(path, f"its input '{given.name}' is neither float32 nor uint8")
+    return Signature(
+        input_name=given.name,
+        heatmap_name=heat[0],
+        paf_name=paf[0],
+        input_type="float32" if element == 1 else "uint8",
+        data_format=layout,
+    )
+
+
+def _single_input(model: ModelProto, path: Path) -> ValueInfoProto:
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inputs = [given for given in model.graph.input if given.name not in constants]
+    if len(inputs) != 1:
+        raise _no_pose_network(path, f"it has {len(inputs)} inputs, not one")
+    return inputs[0]
+
+
+def _no_pose_network(path: Path, why: str) -> ModelFileError:
+    return ModelFileError(f"'{path}' is no pose network that limbnet knows: {why}.", NEEDS_SPEC)
+
+
+def _shape(value: ValueInfoProto) -> list[int | None]:
+    """Return the sides of a tensor, None where they are open."""
+    return [dim.dim_value if dim.dim_value > 0 else None for dim in value.type.tensor_type.shape.dim]
+
+
+def _fixed_shape(model: ModelProto, signature: Signature) -> tuple[int | None, int | None, int | None]:
+    """Return (height, width, batch) of the graph's input, None where they are open."""
+    shape = next(_shape(given) for given in model.graph.input if given.name == signature.input_name)
+    rows, columns = (1, 2) if signature.data_format == "channels_last" else (2, 3)
+    return shape[rows], shape[columns], shape[0]

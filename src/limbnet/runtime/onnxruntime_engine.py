@@ -1,0 +1,101 @@
+"""The ONNX Runtime engine: an ONNX file on the CPU, or on a GPU through the CUDA and TensorRT providers."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbnet.errors import DeviceError, ModelFileError, missing_package
+from limbnet.runtime.engine import Maps
+from limbnet.runtime.onnx_file import OnnxNetwork
+from limbnet.runtime.unsigned import with_unsigned_activations
+
+Provider = Literal["cpu", "cuda", "tensorrt"]
+
+PROVIDERS: dict[Provider, str] = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+
+#: Pictures per batch on a GPU; a CPU gains nothing from batches.
+GPU_BATCH = 8
+
+
+class OnnxRuntimeEngine:
+    """Run an ONNX file with ONNX Runtime.
+
+    Args:
+        network: the file, read.
+        device: `cpu`, `cuda` or `cuda:N`.
+        provider: what runs the graph there; None means the device's own: `cpu` or `cuda`.
+        threads: threads of one operation on a CPU, None for one on each core.
+
+    Raises:
+        DeviceError: ONNX Runtime or the provider is not installed, or the provider does not start. There is no fallback.
+        ModelFileError: ONNX Runtime refuses the graph.
+    """
+
+    def __init__(
+        self,
+        network: OnnxNetwork,
+        device: str = "cpu",
+        provider: Provider | None = None,
+        threads: int | None = None,
+    ) -> None:
+        provider = provider or ("cpu" if device == "cpu" else "cuda")
+        self.info = network.info
+        self.signature = network.signature
+        self.name = f"onnxruntime{'' if provider != 'tensorrt' else ' tensorrt'} {network.signature.precision}"
+        self.device = device
+        self.fixed_size = network.signature.fixed_size
+        self.max_batch = network.signature.fixed_batch
+        self.preferred_batch = 1 if provider == "cpu" else min(GPU_BATCH, self.max_batch or GPU_BATCH)
+        self._session = _session(network, device, provider, threads)
+
+    def run(self, images: NDArray[np.uint8]) -> Maps:
+        """Run the network on (B, H, W, 3) uint8 RGB pictures."""
+        signature = self.signature
+        heatmaps, pafs = self._session.run(
+            [signature.heatmap_name, signature.paf_name],
+            {signature.input_name: signature.network_input(images, self.info)},
+        )
+        return signature.maps(heatmaps, pafs)
+
+
+def _session(network: OnnxNetwork, device: str, provider: Provider, threads: int | None) -> Any:
+    try:
+        import onnxruntime as ort
+    except ImportError:
+        raise missing_package("onnxruntime", "onnx", "Running an ONNX file with ONNX Runtime") from None
+    wanted, present = PROVIDERS[provider], ort.get_available_providers()
+    if wanted not in present:
+        raise DeviceError(
+            f"The installed ONNX Runtime {ort.__version__} has no {wanted}; it has {', '.join(present)}.",
+            "Run: pip uninstall onnxruntime && pip install onnxruntime-gpu",
+        )
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    model = with_unsigned_activations(network.model) if provider == "cpu" else network.model
+    arguments: dict[str, Any] = {}
+    if provider != "cpu":
+        arguments["device_id"] = int(device.partition(":")[2] or 0)
+    if provider == "tensorrt":
+        arguments["trt_fp16_enable"] = network.signature.precision != "fp32"
+        arguments["trt_int8_enable"] = network.signature.precision == "int8"
+    try:
+        session = ort.InferenceSession(
+            model.SerializeToString(), options, providers=[(wanted, arguments)] if arguments else [wanted]
+        )
+    except Exception as error:  # ONNX Runtime's own exceptions share no base class but this one
+        raise ModelFileError(f"ONNX Runtime {ort.__version__} refuses '{network.path}': {error}") from error
+    if session.get_providers()[0] != wanted:  # ONNX Runtime itself falls back to the CPU with a mere warning
+        raise DeviceError(
+            f"ONNX Runtime's {wanted} did not start on {device}.",
+            "See its log above: a CUDA or TensorRT library is missing or of another version.",
+        )
+    return session
