@@ -1,0 +1,187 @@
+"""Model files: a safetensors container with everything a command needs, optionally encrypted, never pickled.
+
+The tensors are the network's, under their state-dict names, and those of the training state under `training/...`. The
+metadata's one entry, `limbnet`, is JSON: the SHA-256 of the whole file (with zeros in the digest's place), the format's
+number, the architecture, the `ModelInfo` and the training state's plain values. Any safetensors reader can take the
+weights out; a byte changed anywhere is found. The same content always gives the same bytes, unless it is encrypted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+import limbnet
+from limbnet.encryption import open_sealed, seal
+from limbnet.errors import ModelFileError
+from limbnet.files import write_bytes
+from limbnet.models.bodyposenet import BodyPoseNet, build_from_architecture
+from limbnet.models.filekinds import FileKind, read_model_file, recognise, recognise_bytes
+from limbnet.models.info import ModelInfo
+from limbnet.models.trees import join_tree, split_tree, storable
+
+__all__ = ["FileKind", "LoadedModel", "load_model", "recognise", "save_model"]
+
+#: Number of the container's layout; a reader refuses higher ones.
+FORMAT = 1
+
+_BLANK = "0" * 64
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model file's content.
+
+    Attributes:
+        model: the network with its weights, float32, in evaluation mode.
+        info: skeleton, input rule, normalisation, decoder settings, spec, version.
+        training: the training state that was saved with it, or None.
+    """
+
+    model: BodyPoseNet
+    info: ModelInfo
+    training: dict[str, Any] | None
+
+
+def save_model(
+    path: Path | str,
+    model: BodyPoseNet,
+    info: ModelInfo,
+    *,
+    key: str | None = None,
+    training: dict[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write a model file, whole or not at all.
+
+    Args:
+        path: the file; an earlier one is replaced.
+        model: its state dict and architecture are stored.
+        info: stored with this limbnet's version.
+        key: encrypts the file.
+        training: nested dicts, lists and tuples of tensors and JSON values, handed back by `load_model`.
+        dtype: how convolution kernels are stored (`torch.float16` halves the file); None stores them as they are.
+            Everything else keeps its precision, the training state included.
+
+    Raises:
+        ModelFileError: a weight does not fit into `dtype`, or the key is empty.
+        LimbnetError: the file cannot be written (disk full, no permission).
+    """
+    tree, extra = split_tree(training, "training")
+    weights = {name: _converted(name, tensor, dtype) for name, tensor in model.state_dict().items()}
+    content = {
+        "format": FORMAT,
+        "architecture": model.architecture,
+        "info": replace(info, version=limbnet.__version__).to_dict(),
+        "training": tree,
+    }
+    packed = _pack(content, storable(weights | extra))
+    write_bytes(path, seal(packed, key) if key is not None else packed)
+
+
+def load_model(path: Path | str, key: str | None = None, device: torch.device | str = "cpu") -> LoadedModel:
+    """Read a model file and build its network.
+
+    Args:
+        path: what `save_model` wrote, encrypted or not.
+        key: opens an encrypted file; a plain one is read whether or not a key is given.
+        device: where the network goes. The training state stays on the CPU.
+
+    Raises:
+        ModelFileError: the file is missing, cut short, changed, of another kind, of a newer limbnet, encrypted without a
+            key or with another one, or its weights do not fit its architecture.
+    """
+    name = f"'{path}'"
+    content, tensors = _unpack(read_model_file(path), key, name)
+    extra = {tensor: tensors.pop(tensor) for tensor in list(tensors) if tensor.startswith("training/")}
+    try:
+        info = ModelInfo.from_dict(content["info"])
+        model = build_from_architecture(content["architecture"], info.skeleton)
+        training = join_tree(content["training"], extra)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{name} lacks something a model file must have: {error!r}.") from error
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ModelFileError(f"The weights in {name} do not fit its architecture: {error}") from None
+    return LoadedModel(model.to(device).eval(), info, training)
+
+
+def _converted(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """Convert kernels to `dtype`; biases and statistics are small, and stay precise."""
+    if dtype is None or tensor.ndim < 2 or not tensor.is_floating_point():
+        return tensor
+    converted = tensor.to(dtype)
+    if not torch.equal(converted.isfinite(), tensor.isfinite()):
+        raise ModelFileError(f"A weight of '{name}' is too large for {dtype}.", "Store the model in float32.")
+    return converted
+
+
+def _pack(content: dict[str, Any], tensors: dict[str, Tensor]) -> bytes:
+    """Serialise, then write the digest of all bytes into the place kept for it."""
+    metadata = json.dumps({"sha256": _BLANK, **content}, separators=(",", ":"))
+    packed = safetensors.torch.save(tensors, {"limbnet": metadata})
+    place = packed.index(_BLANK.encode())
+    digest = hashlib.sha256(packed).hexdigest().encode()
+    return b"".join((packed[:place], digest, packed[place + len(digest) :]))
+
+
+def _unpack(packed: bytes, key: str | None, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Decrypt where needed, check every byte, and return the JSON content and the tensors."""
+    kind = recognise_bytes(packed[:1024])
+    if kind is FileKind.ENCRYPTED:
+        packed = open_sealed(packed, key, name)
+        kind = recognise_bytes(packed[:1024])
+    if kind is not FileKind.LIMBNET:
+        raise ModelFileError(
+            f"{name} is {kind.described}, not a model that limbnet train, prune or export wrote.", _ADVICE.get(kind, "")
+        )
+    content = _checked_content(packed, name)
+    try:
+        return content, safetensors.torch.load(packed)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise ModelFileError(f"{name} cannot be read: {error}.", _RECOVER) from error
+
+
+_RECOVER = "Copy it again from where it came, or use an earlier checkpoint."
+
+_ADVICE = {
+    FileKind.KERAS: "Give Keras weights as pretrained_weights in a train spec.",
+    FileKind.TORCH: "Give a state dict as pretrained_weights in a train spec.",
+    FileKind.SAFETENSORS: "Give a state dict as pretrained_weights in a train spec.",
+    FileKind.UNKNOWN: "NVIDIA's encrypted .tlt and .etlt files cannot be read: how they are encrypted is not public.",
+}
+
+
+def _checked_content(packed: bytes, name: str) -> dict[str, Any]:
+    """Read the metadata and compare the digest, the format's number first: a newer file may be laid out differently."""
+    try:
+        (length,) = struct.unpack("<Q", packed[:8])
+        header = packed[8 : 8 + length]
+        if len(header) < length:
+            raise ModelFileError(f"{name} is cut short: it ends within its header.", _RECOVER)
+        content: dict[str, Any] = json.loads(json.loads(header)["__metadata__"]["limbnet"])
+        digest, found = content["sha256"].encode(), int(content["format"])
+    except (ValueError, KeyError, TypeError, AttributeError, struct.error, RecursionError) as error:
+        raise ModelFileError(f"{name} is damaged: its header cannot be read.", _RECOVER) from error
+    if found > FORMAT:
+        raise ModelFileError(
+            f"{name} was written by a newer limbnet (format {found}, this one knows {FORMAT}).",
+            "Upgrade: pip install --upgrade limbnet",
+        )
+    place = header.find(digest) + 8
+    blanked = hashlib.sha256(packed[:place])
+    blanked.update(_BLANK.encode())
+    blanked.update(memoryview(packed)[place + len(digest) :])
+    if len(digest) != len(_BLANK) or place < 8 or blanked.hexdigest().encode() != digest:
+        raise ModelFileError(f"{name} is damaged or cut short: its checksum does not match.", _RECOVER)
+    return content
