@@ -1,0 +1,317 @@
+"""The training data: an endless, repeatable stream of batches made by worker processes.
+
+The stream visits every sample once a pass, in an order that the seed and the pass decide, and passes follow each other
+without a gap, so a batch may hold the end of one pass and the start of the next. Every sample's augmentation has its
+own generator, seeded by the seed, the pass and the sample. So a batch depends on the seed and its number alone: not on
+the number of workers, and not on where the stream was started.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from limbnet.data.augment import (
+    MASK_BACKGROUND,
+    check_ranges,
+    draw_spatial,
+    needed_size,
+    spatial_transform,
+    transform_joints,
+    warp_mask,
+    warp_picture,
+)
+from limbnet.data.colour import change_colours
+from limbnet.data.masks import picture_mask
+from limbnet.data.pictures import read_picture_reduced
+from limbnet.data.samples import Samples, training_samples
+from limbnet.data.targets import make_targets
+from limbnet.errors import DataError, LimbnetError, SpecError
+from limbnet.geometry import check_input_size
+from limbnet.skeleton import Skeleton
+from limbnet.specs.train import DataloaderSpec, TrainSpec
+
+#: Batches each worker prepares ahead.
+PREFETCH = 4
+
+#: More workers than this gain nothing for one process.
+MOST_WORKERS = 12
+
+
+class Batch(NamedTuple):
+    """B samples of the training data.
+
+    Attributes:
+        images: (B, H, W, 3) uint8 RGB; `network_input` normalises them on the training device.
+        heatmaps: (B, K + 1, h, w) float32.
+        pafs: (B, 2 L, h, w) float32.
+        masks: (B, 1, h, w) float32, 1 where the loss counts, 0 where it does not.
+        samples: (B,) int64 the numbers of the samples.
+    """
+
+    images: torch.Tensor
+    heatmaps: torch.Tensor
+    pafs: torch.Tensor
+    masks: torch.Tensor
+    samples: torch.Tensor
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the batch on a device; from pinned memory the copy overlaps with what the device does."""
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
+
+
+def network_input(
+    images: torch.Tensor, scale: tuple[float, float, float], offset: tuple[float, float, float]
+) -> torch.Tensor:
+    """Turn (B, H, W, 3) uint8 RGB into the network's (B, 3, H, W) float32: value / scale - offset by channel."""
+    channels = images.permute(0, 3, 1, 2).to(torch.float32)
+    shape = (1, 3, 1, 1)
+    scales = torch.tensor(scale, dtype=torch.float32, device=images.device).view(shape)
+    offsets = torch.tensor(offset, dtype=torch.float32, device=images.device).view(shape)
+    return (channels / scales - offsets).contiguous()
+
+
+@dataclass(frozen=True)
+class SampleKey:
+    """One visit of a sample: its number and the pass."""
+
+    number: int
+    round: int
+
+
+@dataclass(frozen=True)
+class _Trouble:
+    """A mistake met in a worker, on its way to the training process."""
+
+    error: LimbnetError
+
+
+class BatchMaker(Dataset[Batch]):
+    """Makes the batch of a list of `SampleKey`s. Lives in the workers."""
+
+    def __init__(self, samples: Samples, spec: DataloaderSpec, skeleton: Skeleton, *, stride: int, seed: int) -> None:
+        self.samples = samples
+        self.spec = spec
+        self.skeleton = skeleton
+        self.stride = stride
+        self.seed = seed
+        dims = spec.image_config.image_dims
+        self.input_size = (dims.height, dims.width)
+        self.map_size = (dims.height // stride, dims.width // stride)
+
+    def __getitems__(self, keys: list[SampleKey]) -> Batch | _Trouble:
+        """Make a batch; a mistake is returned, since an exception would lose its form on the way."""
+        try:
+            made = [self.make(key) for key in keys]
+        except LimbnetError as error:
+            return _Trouble(error)
+        images, heatmaps, pafs, masks = (torch.from_numpy(np.stack(part)) for part in zip(*made, strict=True))
+        numbers = torch.tensor([key.number for key in keys], dtype=torch.int64)
+        return Batch(images, heatmaps, pafs, masks, numbers)
+
+    def make(
+        self, key: SampleKey
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Make one sample: image (H, W, 3), heatmaps (K + 1, h, w), pafs (2 L, h, w) and mask (1, h, w)."""
+        sample = self.samples[key.number]
+        picture = sample.picture
+        size = picture.size
+        rng = np.random.default_rng((self.seed, key.round, key.number))
+        augmentation = self.spec.augmentation_config
+        draw = draw_spatial(augmentation.spatial_aug_params, size, rng)
+        transform = spatial_transform(
+            augmentation.spatial_augmentation_mode,
+            draw,
+            sample,
+            self.input_size,
+            augmentation.spatial_aug_params.target_person_scale,
+        )
+        pixels = read_picture_reduced(picture.path, needed_size(transform, size))
+        _check_shape(pixels, size, picture.path)
+        image = warp_picture(pixels, transform, size, self.input_size)
+        if augmentation.colour_aug_params is not None:
+            image = change_colours(image, augmentation.colour_aug_params, rng)
+        labels = self.spec.label_processor_config
+        heatmaps, pafs = make_targets(
+            transform_joints(sample.joints, transform, draw.flip_lr, self.skeleton),
+            self.skeleton,
+            self.map_size,
+            self.stride,
+            sigma=labels.heatmap_gaussian_sigma,
+            paf_distance=labels.paf_ortho_dist_thresh,
+        )
+        mask = picture_mask(picture.mask, size)
+        if mask is None:
+            cells = np.full(self.map_size, MASK_BACKGROUND, dtype=np.float32)
+        else:
+            cells = warp_mask(mask, transform, self.map_size, self.stride)
+        norm = self.spec.normalization_params
+        cells = cells / np.float32(norm.mask_scale[0]) - np.float32(norm.mask_offset[0])
+        return image, heatmaps, pafs, cells[None]
+
+
+def _check_shape(pixels: NDArray[np.uint8], size: tuple[int, int], path: str) -> None:
+    """Compare a picture, decoded at 1/1 to 1/8, with the size in the annotations."""
+    found = pixels.shape[0], pixels.shape[1]
+    if any(found == (-(-size[0] // scale), -(-size[1] // scale)) for scale in (1, 2, 4, 8)):
+        return
+    raise DataError(
+        f"The picture '{path}' is {found[0]}x{found[1]} pixels (height x width, turned as its EXIF tag says), "
+        f"but the annotations say {size[0]}x{size[1]}.",
+        "Annotations must be made on the picture as it is shown.",
+    )
+
+
+class TrainingData:
+    """The batches that one of `world_size` training processes sees.
+
+    Args:
+        spec: the train spec.
+        skeleton: what the network learns.
+        rank: this process's number. Processes take the samples of a global batch in turn, so N processes with batches
+            of b see what one process with batches of N b sees.
+        world_size: the number of processes.
+        stride: input pixels per map cell; None takes it from `target_shape`, or 8.
+        samples: those to train on; None reads the ones the spec names.
+
+    Raises:
+        SpecError: input size, target shape and stride do not fit, or a range of the augmentation is empty.
+        DataError: records, annotations, pictures or masks are missing or wrong, or nobody is there to train on.
+    """
+
+    def __init__(
+        self,
+        spec: TrainSpec,
+        skeleton: Skeleton,
+        rank: int = 0,
+        world_size: int = 1,
+        *,
+        stride: int | None = None,
+        samples: Samples | None = None,
+    ) -> None:
+        loader = spec.dataloader
+        self.stride = label_stride(loader) if stride is None else stride
+        dims = loader.image_config.image_dims
+        self.input_size = (dims.height, dims.width)
+        check_input_size(self.input_size, self.stride)
+        self.map_size = (dims.height // self.stride, dims.width // self.stride)
+        target = loader.pose_config.target_shape
+        if target is not None and target != self.map_size:
+            raise SpecError(
+                f"target_shape is {list(target)}, but the network's maps are {list(self.map_size)} (height, width).",
+                f"The input {list(self.input_size)} over the stride {self.stride} gives the target shape.",
+            )
+        check_ranges(loader.augmentation_config.spatial_aug_params)
+        self.samples = training_samples(loader.dataset_config, skeleton) if samples is None else samples
+        self.samples.check_files()
+        self.skeleton = skeleton
+        self.rank, self.world_size = rank, world_size
+        self.batch_size = loader.batch_size
+        self.seed = spec.random_seed
+        self.workers = default_workers(world_size) if loader.workers is None else loader.workers
+        self._maker = BatchMaker(self.samples, loader, skeleton, stride=self.stride, seed=self.seed)
+
+    def __len__(self) -> int:
+        """The number of samples (records)."""
+        return len(self.samples)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Samples over the global batch, rounded down, but at least 1."""
+        return max(1, len(self) // (self.batch_size * self.world_size))
+
+    def keys(self, first_step: int) -> Iterator[list[SampleKey]]:
+        """Yield which samples each of this process's batches holds, from batch `first_step` on, for ever."""
+        count = len(self)
+        together = self.batch_size * self.world_size
+        order, current = np.zeros(0, dtype=np.int64), -1
+        start = first_step * together
+        while True:
+            batch = []
+            for position in range(start + self.rank, start + together, self.world_size):
+                visit, place = divmod(position, count)
+                if visit != current:
+                    order, current = np.random.default_rng((self.seed, visit)).permutation(count), visit
+                batch.append(SampleKey(int(order[place]), visit))
+            yield batch
+            start += together
+
+    def batches(self, first_step: int = 0) -> Iterator[Batch]:
+        """Yield this process's batches from number `first_step` on, for ever.
+
+        The workers end when the iterator is closed.
+
+        Raises:
+            DataError: a picture or mask is missing, damaged, or of another size than annotated.
+        """
+        loader = DataLoader(
+            self._maker,
+            batch_sampler=self.keys(first_step),
+            collate_fn=_as_it_is,
+            num_workers=self.workers,
+            prefetch_factor=PREFETCH if self.workers else None,
+            worker_init_fn=_start_worker,
+            pin_memory=torch.cuda.is_available(),
+        )
+        stream = iter(loader)
+        while True:
+            try:
+                batch = next(stream)
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                raise DataError(
+                    f"A loader process ended unexpectedly: {error}",
+                    "It may have run out of memory: lower dataloader.workers or batch_size in the train spec.",
+                ) from error
+            if isinstance(batch, _Trouble):
+                raise batch.error
+            yield batch
+
+
+def _as_it_is(batch: Any) -> Any:
+    """Batches leave `BatchMaker` whole; there is nothing to collate."""
+    return batch
+
+
+def _start_worker(_number: int) -> None:
+    """Keep each worker to one thread: the workers share the cores among themselves."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+
+
+def default_workers(world_size: int) -> int:
+    """Return how many workers each of the processes gets: the cores, shared out."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(MOST_WORKERS, cores // world_size))
+
+
+def label_stride(spec: DataloaderSpec) -> int:
+    """Return the input pixels per map cell that the spec asks for, 8 when it says nothing.
+
+    Raises:
+        SpecError: `target_shape` does not divide the input, or asks for two strides.
+    """
+    dims, target = spec.image_config.image_dims, spec.pose_config.target_shape
+    if target is None:
+        return 8
+    if min(target) < 1 or dims.height % target[0] or dims.width % target[1]:
+        raise SpecError(
+            f"target_shape {list(target)} does not divide the input {[dims.height, dims.width]} (height, width).",
+            "Use the input over the network's stride, for example 256 / 8 = 32.",
+        )
+    strides = dims.height // target[0], dims.width // target[1]
+    if strides[0] != strides[1]:
+        raise SpecError(
+            f"target_shape {list(target)} of the input {[dims.height, dims.width]} (height, width) gives the strides "
+            f"{strides[0]} down and {strides[1]} across, which must be equal."
+        )
+    return strides[0]

@@ -1,0 +1,108 @@
+"""Pictures: any file that people call one, as RGB pixels. Recognised by content, turned as its EXIF tag says."""
+
+from __future__ import annotations
+
+import warnings
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from limbnet.errors import DataError
+
+#: EXIF orientations that exchange width and height.
+_SIDEWAYS = (5, 6, 7, 8)
+_ORIENTATION_TAG = 0x0112
+
+#: Pictures larger than this (a side of 30,000 pixels, squared) are taken for a mistake or an attack.
+LARGEST_PICTURE = 30_000**2
+
+
+def read_picture(path: Path | str) -> NDArray[np.uint8]:
+    """Read a picture as (height, width, 3) uint8 RGB, turned as its EXIF tag says.
+
+    Grey, palette, CMYK and 16-bit pictures are converted; transparent parts become white.
+
+    Raises:
+        DataError: the file is missing, no picture, or cut short.
+    """
+    return _pixels(path, None)
+
+
+def read_picture_reduced(path: Path | str, at_least: tuple[int, int]) -> NDArray[np.uint8]:
+    """Read a picture at the smallest scale of 1, 1/2, 1/4 or 1/8 that its format decodes cheaply (JPEG does).
+
+    Both sides stay at least as large as `at_least` (height, width), in the picture's shown orientation, unless the
+    picture itself is smaller. For training, where most pictures are much larger than the network's input. Otherwise
+    like `read_picture`.
+    """
+    return _pixels(path, at_least)
+
+
+def picture_size(path: Path | str) -> tuple[int, int]:
+    """Return a picture's (height, width) as shown, without decoding it.
+
+    Raises:
+        DataError: the file is missing or no picture.
+    """
+    with _opened(path) as image:
+        return _shown(image, (image.height, image.width))
+
+
+def _pixels(path: Path | str, at_least: tuple[int, int] | None) -> NDArray[np.uint8]:
+    """Decode a picture, reduced if `at_least` allows it."""
+    with _opened(path) as image:
+        try:
+            if at_least is not None:
+                height, width = _shown(image, at_least)
+                image.draft(None, (width, height))
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            raise DataError(
+                f"The picture '{path}' is cut short or damaged ({error}).", "Copy it again or remove it."
+            ) from error
+        return _rgb(upright)
+
+
+def _opened(path: Path | str) -> Image.Image:
+    """Open a picture without decoding it."""
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(f"The picture '{path}' does not exist.", "Check the path.") from error
+    except OSError as error:
+        raise DataError(f"The picture '{path}' cannot be read: {error.strerror or error}.") from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(BytesIO(content))
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        kind = "is empty" if not content else "is no picture of a known format, or its head is damaged"
+        raise DataError(f"The file '{path}' {kind}.", "Use JPEG, PNG, WebP, BMP, TIFF or GIF.") from error
+    if image.width * image.height > LARGEST_PICTURE:
+        raise DataError(f"The picture '{path}' claims to be {image.width}x{image.height} pixels.", "Make it smaller.")
+    return image
+
+
+def _shown(image: Image.Image, size: tuple[int, int]) -> tuple[int, int]:
+    """Exchange the sides of `size` when the EXIF tag turns the picture by a quarter."""
+    sideways = image.getexif().get(_ORIENTATION_TAG) in _SIDEWAYS
+    return (size[1], size[0]) if sideways else size
+
+
+def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """Convert any of Pillow's modes to (height, width, 3) uint8 RGB."""
+    if image.mode.startswith("I"):  # 16 bits, of which the upper 8 are shown
+        grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode == "F":
+        grey = np.nan_to_num(np.asarray(image)).clip(0, 255).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    # A copy: arrays that view Pillow's memory are read-only.
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))

@@ -1,0 +1,216 @@
+"""Samples: what training reads. One person of interest, everybody labelled around, the picture and its loss mask.
+
+`Samples` keeps them as a few arrays, so that a hundred thousand cost little memory and are shared by loader processes.
+Samples read from COCO JSON equal those read from the records that `dataset_convert` writes, in the same order.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbnet.data.coco import load_coco
+from limbnet.data.masks import MaskRegions, mask_regions
+from limbnet.data.people import JointMapping, check_some, people_around, seeded_random, select_samples, shuffled
+from limbnet.errors import DataError, SpecError
+from limbnet.skeleton import Skeleton
+from limbnet.specs.dataset import DatasetSpec
+from limbnet.specs.load import load_dataset_spec
+from limbnet.specs.train import DatasetConfig
+
+#: A message names so many missing files.
+FILES_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture of the training data: its file, its size in pixels, and its loss mask.
+
+    The mask is a file, or the regions to draw it from.
+    """
+
+    path: str
+    height: int
+    width: int
+    mask: str | MaskRegions
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.height, self.width
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One training sample, before augmentation, in pixels of the original picture.
+
+    Attributes:
+        picture: the picture and its mask.
+        joints: (P, K, 3) float64 x, y and visibility code in the skeleton's order, the main person first. Codes 0 to 2
+            are labels; 4 is a joint of this person that nobody labelled, 5 one that the dataset never labels.
+        confidence: (P, K) float64, 0 to 1, how sure each label is; None when the dataset does not say.
+        centre: (2,) centre of the main person's box.
+        height: height of the main person's box.
+    """
+
+    picture: Picture
+    joints: NDArray[np.float64]
+    confidence: NDArray[np.float64] | None
+    centre: NDArray[np.float64]
+    height: float
+
+
+@dataclass(frozen=True)
+class Samples(Sequence[Sample]):
+    """N samples in a fixed order.
+
+    Attributes:
+        pictures: the pictures, each once.
+        joints: (R, K, 3) joints of R people.
+        confidence: (R, K) or None.
+        rows: people of all samples, one after the other, as rows of `joints`.
+        first: (N + 1,) sample n owns `rows[first[n]:first[n + 1]]`, its main person first.
+        picture: (N,) number of each sample's picture.
+        centres: (N, 2) centre of the main person's box.
+        heights: (N,) height of the main person's box.
+    """
+
+    pictures: list[Picture]
+    joints: NDArray[np.float64]
+    confidence: NDArray[np.float64] | None
+    rows: NDArray[np.int32]
+    first: NDArray[np.int64]
+    picture: NDArray[np.int32]
+    centres: NDArray[np.float64]
+    heights: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.picture)
+
+    def __getitem__(self, number: int) -> Sample:  # type: ignore[override]
+        rows = self.rows[self.first[number] : self.first[number + 1]]
+        return Sample(
+            self.pictures[self.picture[number]],
+            self.joints[rows],
+            None if self.confidence is None else self.confidence[rows],
+            self.centres[number],
+            float(self.heights[number]),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Samples]) -> Samples:
+        """Return the samples of several datasets one after the other; certain (1) where only some have confidences."""
+        if len(parts) == 1:
+            return parts[0]
+        people = np.cumsum([0] + [len(part.joints) for part in parts])
+        pictures = np.cumsum([0] + [len(part.pictures) for part in parts])
+        counts = np.concatenate([np.diff(part.first) for part in parts])
+        confidence = None
+        if any(part.confidence is not None for part in parts):
+            confidence = np.concatenate(
+                [np.ones(part.joints.shape[:2]) if part.confidence is None else part.confidence for part in parts]
+            )
+        return cls(
+            [picture for part in parts for picture in part.pictures],
+            np.concatenate([part.joints for part in parts]),
+            confidence,
+            np.concatenate([part.rows + start for part, start in zip(parts, people[:-1], strict=True)]).astype(
+                np.int32
+            ),
+            np.concatenate([[0], np.cumsum(counts)]),
+            np.concatenate([part.picture + start for part, start in zip(parts, pictures[:-1], strict=True)]).astype(
+                np.int32
+            ),
+            np.concatenate([part.centres for part in parts]),
+            np.concatenate([part.heights for part in parts]),
+        )
+
+    def check_files(self) -> None:
+        """Look for every picture and mask.
+
+        Raises:
+            DataError: some are missing; it counts them and names the first ones.
+        """
+        wanted = [picture.path for picture in self.pictures]
+        wanted += [picture.mask for picture in self.pictures if isinstance(picture.mask, str)]
+        missing = missing_files(wanted)
+        if not missing:
+            return
+        names = "\n  ".join(missing[:FILES_SHOWN] + (["..."] if len(missing) > FILES_SHOWN else []))
+        raise DataError(
+            f"{len(missing)} of {len(wanted)} pictures and masks are missing:\n  {names}",
+            "Check the paths in the dataset spec and root_data_path. Make masks by dataset_convert --generate_masks.",
+        )
+
+
+def missing_files(paths: Sequence[str]) -> list[str]:
+    """Return those of the paths that are no files. Lists each folder once, which is fast on network drives too."""
+    names: dict[str, set[str]] = {}
+    missing = []
+    for path in paths:
+        folder, name = os.path.split(path)
+        if folder not in names:
+            try:
+                names[folder] = set(os.listdir(folder or "."))  # noqa: PTH208 (names alone are wanted)
+            except OSError:
+                names[folder] = set()
+        if name not in names[folder]:
+            missing.append(path)
+    return missing
+
+
+def samples_from_coco(spec: DatasetSpec, skeleton: Skeleton, mode: Literal["train", "test"] = "train") -> Samples:
+    """Read the samples of a dataset from its COCO JSON; loss masks are drawn from the annotated regions when needed.
+
+    Raises:
+        DataError: the annotation file is wrong (see `load_coco`), or it contains nobody to train on.
+    """
+    part = spec.part(mode)
+    dataset = load_coco(
+        spec.root_directory_path / part.annotation_root_dir_path,
+        spec.root_directory_path / part.images_root_dir_path,
+        spec.category,
+    )
+    mapping = JointMapping(spec, skeleton)
+    selected = select_samples(dataset, spec.data_filtering_params, spec.duplicate_data_with_each_person_as_center)
+    check_some(len(selected), f"'{dataset.annotation_file}'")
+    selected = [selected[number] for number in shuffled(len(selected), seeded_random())]
+
+    numbers = {image: number for number, image in enumerate(dict.fromkeys(image for image, _ in selected))}
+    pictures = []
+    for image in numbers:
+        entry = dataset.images[image]
+        regions = mask_regions(dataset.annotations(image))
+        pictures.append(Picture(str(entry.path), entry.height, entry.width, regions))
+    rows = [dataset.first[image] + people_around(dataset.annotations(image), main) for image, main in selected]
+    mains = np.array([group[0] for group in rows])
+    return Samples(
+        pictures,
+        mapping.joints(dataset.people.keypoints),
+        None if dataset.people.confidence is None else mapping.confidence(dataset.people.confidence),
+        np.concatenate(rows).astype(np.int32),
+        np.cumsum([0] + [len(group) for group in rows]),
+        np.array([numbers[image] for image, _ in selected], dtype=np.int32),
+        dataset.people.centres[mains],
+        dataset.people.boxes[mains, 3],
+    )
+
+
+def training_samples(config: DatasetConfig, skeleton: Skeleton) -> Samples:
+    """Read the samples that a train spec names: from its records, or, without records, from the datasets' COCO JSON.
+
+    Raises:
+        SpecError: neither records nor dataset specs are named.
+        DataError: see `samples_from_coco` and `samples_from_records`.
+    """
+    specs = {name: load_dataset_spec(path) for name, path in config.dataset_specs.items()}
+    if not specs:
+        raise SpecError(
+            "dataset_config names no dataset_specs.", "Add: dataset_specs: {coco: path/to/the/dataset_spec.json}."
+        )
+    return Samples.joined([samples_from_coco(spec, skeleton) for spec in specs.values()])
