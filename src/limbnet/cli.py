@@ -27,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print_traceback_when_debugging()
         print(f"limbnet: {error}", file=sys.stderr)
         return error.exit_code
+    except SystemExit as stop:  # --help has printed
+        return int(stop.code or 0)
     except KeyboardInterrupt:
         print("limbnet: interrupted", file=sys.stderr)
         return 130

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,21 +23,23 @@ def console() -> Console:
 
 def set_up_logging(level: str = "INFO") -> None:
     """Print log lines of limbnet from `level` upwards on the console; other packages' from WARNING."""
-    from rich.logging import RichHandler
-
-    handler = RichHandler(console=console(), show_time=False, show_path=False, markup=False, show_level=False)
-    handler.setFormatter(_Formatter())
+    handler = _ConsoleHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("limbnet").setLevel(level)
     logging.captureWarnings(True)
 
 
-class _Formatter(logging.Formatter):
-    """Plain text for news, the level before anything worse."""
+class _ConsoleHandler(logging.Handler):
+    """Prints records on the console, above a progress bar; one line stays one line however long it is."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        return text if record.levelno == logging.INFO else f"{record.levelname.lower()}: {text}"
+    COLOURS: ClassVar = {"DEBUG": "dim", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level, text = record.levelname, self.format(record)
+        if record.levelno != logging.INFO:
+            text = f"{level.lower()}: {text}"
+        console().print(text, style=self.COLOURS.get(level), markup=False, soft_wrap=True)
 
 
 @contextmanager

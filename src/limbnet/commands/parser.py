@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NoReturn
@@ -28,6 +27,7 @@ class CommandParser(argparse.ArgumentParser):
         super().__init__(
             prog=f"limbnet {command}", description=text, allow_abbrev=False, formatter_class=_Formatter, add_help=False
         )
+        self.command = command
         self.add_argument("-h", "--help", action="help", help="show this text")
 
     def read(self, words: Sequence[str]) -> argparse.Namespace:
@@ -36,32 +36,39 @@ class CommandParser(argparse.ArgumentParser):
         Raises:
             UsageError: an unknown flag (with the nearest one), a missing one, a value of the wrong kind.
         """
-        if sys.version_info >= (3, 14):
-            self.color = False
-        arguments, unknown = self.parse_known_args(self._spelt(words))
-        if unknown:
+        spelt = [self._spelt(word) for word in words[: self._end_of_flags(words)]]
+        strange = [word for word in spelt if self._is_strange(word)]
+        if strange:
             known = list(self._option_string_actions)
-            wrong = [f"unknown flag '{word}'.{nearest(word, known)}" for word in unknown if word[:1] in DASHES]
-            self.error("; ".join(wrong) or f"found '{' '.join(unknown)}', which belongs to no flag.")
+            self.error("; ".join(f"unknown flag '{word}'.{nearest(word, known)}" for word in strange))
+        arguments, left = self.parse_known_args([*spelt, *words[len(spelt) :]])
+        if left:
+            self.error(f"'{' '.join(left)}' belongs to no flag.")
         return arguments
 
     def error(self, message: str) -> NoReturn:
         """Raise the `UsageError` for what argparse found."""
-        raise UsageError(f"{self.prog}: {message}", f"'{self.prog} --help' lists the flags.")
+        raise UsageError(f"{self.command}: {message}", f"'{self.prog} --help' lists the flags.")
 
-    def _spelt(self, words: Sequence[str]) -> list[str]:
-        """Return the words with every flag in a spelling that is declared."""
+    @staticmethod
+    def _end_of_flags(words: Sequence[str]) -> int:
+        return words.index("--") if "--" in words else len(words)
+
+    def _spelt(self, word: str) -> str:
+        """Return a word; a flag in a spelling that is declared."""
         known = self._option_string_actions
-        spelt: list[str] = []
-        for number, word in enumerate(words):
-            if word == "--":
-                return spelt + list(words[number:])
-            flag, equals, value = word.partition("=")
-            name = flag.lstrip(DASHES).replace("-", "_")
-            if flag[:1] in DASHES and flag not in known and name:
-                flag = next((other for other in (f"--{name}", f"-{name}") if other in known), flag)
-            spelt.append(flag + equals + value)
-        return spelt
+        flag, equals, value = word.partition("=")
+        name = flag.lstrip(DASHES).replace("-", "_")
+        if flag[:1] in DASHES and flag not in known and name:
+            flag = next((other for other in (f"--{name}", f"-{name}") if other in known), flag)
+        return flag + equals + value
+
+    def _is_strange(self, word: str) -> bool:
+        """Tell whether a word looks like a flag that is not declared; `-4` and `-n8` do not."""
+        known = self._option_string_actions
+        if word[:1] not in DASHES or len(word) < 2 or word[1:2].isdigit() or word[1:2] == ".":
+            return False
+        return word.partition("=")[0] not in known and (word[1] in DASHES or word[:2] not in known)
 
 
 class _Formatter(argparse.HelpFormatter):
