@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# The whole road on the pictures in examples/: convert, train a small model, evaluate, draw.
+set -euo pipefail
+
+out=${1:-demo}
+unset OMP_NUM_THREADS # the demonstration may use every core
+rm -rf "$out"
+mkdir -p "$out"
+
+echo "== 1. COCO keypoints to records and masks"
+limbnet dataset_convert -d specs/dataset_examples.json -o "$out/records/train" -m train --generate_masks -r "$out/records"
+
+echo "== 2. Train a narrow BodyPoseNet"
+limbnet train -e specs/tiny_cpu.yaml -r "$out/model"
+
+echo "== 3. Average precision on the same pictures"
+limbnet evaluate -i specs/infer_tiny.yaml -d specs/dataset_examples.json -m "$out/model/bpnet_model.tlt" -r "$out/evaluation"
+
+echo "== 4. Draw what it sees"
+limbnet inference -i specs/infer_tiny.yaml -m "$out/model/bpnet_model.tlt" --input_type dir --input examples/images \
+    --results_dir "$out/inference" --dump_visualizations
+
+cat <<END
+
+Done. Look at:
+  $out/inference/images_annotated/   the pictures with skeletons
+  $out/inference/detections.json     every person's joints
+  $out/evaluation/results.csv        average precision
+  $out/model/                        the model, its checkpoints, metrics.csv and TensorBoard events
+END
