@@ -70,7 +70,7 @@ def person_size(points: NDArray[np.floating]) -> float:
 
 
 def line_thickness(size: float, factor: float = 1.0) -> float:
-    """Return the thickness of limbs in pixels for a person of this size: at least 1, growing more slowly than people."""
+    """Return the thickness of limbs in pixels for a person of this size: at least 1, growing less than people do."""
     return max(1.0, float(factor * 0.28 * size**0.55))
 
 

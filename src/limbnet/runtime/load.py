@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from limbnet.errors import ModelFileError, nearest
+from limbnet.encryption import open_sealed
+from limbnet.errors import ModelFileError, UsageError, nearest
+from limbnet.models.filekinds import FileKind, read_model_file, recognise, recognise_bytes
+from limbnet.models.info import ModelInfo
 from limbnet.runtime.engine import Engine
 
 if TYPE_CHECKING:
     from limbnet.runtime.predictor import PoseEstimator
 
-#: The runtimes, by the name `engine=` and `--engine` take: the module whose `open_engine` builds one.
+#: The runtimes, by the name that `engine=` and `--engine` take: the module whose `open_engine` opens a file.
 ENGINES: dict[str, str] = {
     "torch": "limbnet.runtime.torch_engine",
 }
 
 #: The runtime that opens each kind of file when none is asked for.
-DEFAULT_ENGINE: dict[str, str] = {
-    "limbnet": "torch",
-    "encrypted": "torch",
+DEFAULT_ENGINE: dict[FileKind, str] = {
+    FileKind.LIMBNET: "torch",
 }
 
 
@@ -31,51 +34,52 @@ def load_engine(
     device: str | None = None,
     engine: str | None = None,
     threads: int | None = None,
-    **options: Any,
+    output_stage: int | None = None,
+    fallback: Callable[[], ModelInfo] | None = None,
 ) -> Engine:
     """Open a model file with the runtime that suits it.
 
     Args:
-        path: the model file.
+        path: the model file, of any kind that limbnet writes.
         key: opens an encrypted one.
-        device: `cpu`, `cuda`, `cuda:1`, ...; the best there is when None.
+        device: `cpu`, `cuda`, `cuda:1`, ...; the best that the runtime has when None.
         engine: the runtime, found out from the file when None.
         threads: threads on a CPU, the runtime's choice when None.
-        options: handed to the runtime, `output_stage` for instance.
+        output_stage: 1-based refinement stage whose maps are returned, the last when None.
+        fallback: asked for what is known about a file that says nothing about itself.
 
     Raises:
-        ModelFileError: the file is missing, damaged, no model, or not for this runtime.
+        ModelFileError: the file is missing, damaged, no network that runs by itself, or needs another key.
         DeviceError: the device or the runtime is not there.
+        SpecError: there is no such stage, or the runtime cannot stop at a stage.
     """
-    from limbnet.models.checkpoint import recognise
-
     path = Path(path)
-    if not path.is_file():
-        raise ModelFileError(f"There is no model file '{path}'.", "Check the path given with -m or model_path.")
-    kind = str(recognise(path))
     if engine is None:
-        engine = DEFAULT_ENGINE.get(kind)
-        if engine is None:
-            raise ModelFileError(
-                f"'{path}' is {_KINDS.get(kind, 'no model file that limbnet knows')}: it cannot be run as it is.",
-                "Give a model that limbnet trained, pruned or exported.",
-            )
+        engine = _engine_for(path, key)
     if engine not in ENGINES:
-        raise ModelFileError(
-            f"There is no engine '{engine}'.{nearest(engine, ENGINES)}", f"Engines: {', '.join(ENGINES)}."
-        )
+        raise UsageError(f"There is no engine '{engine}'.{nearest(engine, ENGINES)}", f"Engines: {', '.join(ENGINES)}.")
     module = import_module(ENGINES[engine])
-    return cast(Engine, module.open_engine(path, key=key, device=device, threads=threads, **options))
+    opened = module.open_engine(
+        path, key=key, device=device, threads=threads, output_stage=output_stage, fallback=fallback
+    )
+    return cast(Engine, opened)
 
 
-#: Words for kinds of files that are recognised but hold no network that runs by itself.
-_KINDS: dict[str, str] = {
-    "keras": "a Keras HDF5 file (weights to start training from)",
-    "torch": "a PyTorch checkpoint (weights to start training from)",
-    "onnx": "an ONNX file",
-    "openvino": "an OpenVINO model",
-    "engine": "a TensorRT engine",
-}
+def _engine_for(path: Path, key: str | None) -> str:
+    """Return the runtime for a file, looking into it with the key if it is encrypted."""
+    kind = recognise(path)
+    if kind is FileKind.ENCRYPTED:
+        kind = recognise_bytes(open_sealed(read_model_file(path), key, f"'{path}'")[:1024])
+    if kind in DEFAULT_ENGINE:
+        return DEFAULT_ENGINE[kind]
+    weights = kind in (FileKind.KERAS, FileKind.TORCH, FileKind.SAFETENSORS)
+    raise ModelFileError(
+        f"'{path}' is {kind.described}, no network that runs by itself.",
+        "Give it as pretrained_weights in a train spec, and run the model that training writes."
+        if weights
+        else "Give a model that limbnet train, prune or export wrote. NVIDIA's encrypted files cannot be read: how "
+        "they are encrypted is not public.",
+    )
 
 
 def load(
@@ -101,6 +105,5 @@ def load(
     """
     from limbnet.runtime.predictor import PoseEstimator
 
-    options = {} if output_stage is None else {"output_stage": output_stage}
-    opened = load_engine(path, key=key, device=device, engine=engine, threads=threads, **options)
+    opened = load_engine(path, key=key, device=device, engine=engine, threads=threads, output_stage=output_stage)
     return PoseEstimator(opened, **overrides)

@@ -63,7 +63,7 @@ class Pipeline(Generic[Item, Prepared, Raw, Done]):
     def run(self, items: Iterable[Item]) -> Iterator[Done]:
         """Yield the result of each item, in order.
 
-        An exception in a stage, or of `items` itself, is raised here, in its item's place, and ends the threads. So does
+        An exception in a stage, or of `items` itself, is raised here in its item's place, and ends the threads. So does
         closing the iterator early; it waits for the work that has begun.
         """
         load = ThreadPoolExecutor(self._loaders, "limbnet-load")
