@@ -144,14 +144,16 @@ def _join(processes: Sequence[BaseProcess], pipes: _Pipes) -> None:
     running = list(processes)
     while running:
         ended = wait([process.sentinel for process in running])
-        running = [process for process in running if process.sentinel not in ended]
+        for process in [process for process in running if process.sentinel in ended]:
+            process.join()  # the sentinel speaks a moment before the exit code is known
+            running.remove(process)
         failed = {process.name: process.exitcode for process in processes if process.exitcode}
         if not failed:
             continue
-        if not pipes.reports.empty():
-            raise pipes.reports.get()
-        # A process that a signal ended comes first: others may have failed for want of it.
+        # A process that a signal ended comes first: the others may have failed for want of it.
         name, code = min(failed.items(), key=lambda item: item[1])
+        if code > 0 and not pipes.reports.empty():
+            raise pipes.reports.get()
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         raise TrainingError(
             f"Training process {name} of {len(processes)} was ended {how}; the others have been stopped.",
