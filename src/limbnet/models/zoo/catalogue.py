@@ -60,7 +60,7 @@ class ZooEntry:
         fingerprint: `zoo.count.fingerprint` of the official names and shapes.
         licence: licence of the released weights.
         files: official file names.
-        prefixes: what an official or training checkpoint may put before every name.
+        prefixes: what an official or training checkpoint may put before every name, as regular expressions.
         normalisation: how pixel values reach the network.
         published: what the authors report.
     """
@@ -78,7 +78,7 @@ class ZooEntry:
     fingerprint: str
     licence: str
     files: tuple[str, ...]
-    prefixes: tuple[str, ...] = ("module.",)
+    prefixes: tuple[str, ...] = (r"module\.",)
     normalisation: Normalisation = "imagenet_rgb"
     published: Published = Published()
 
@@ -164,7 +164,7 @@ _ENTRIES = (
         input_size=(512, 512), multiple=32,
         parameters=28_645_331, learnable=28_645_331, multiply_adds=46_203_404_288,
         entries=1810, fingerprint="2570d0acc5532b3dfd0d125957712727b76d07948e8a4fbba1d23f4eb91a72b8",
-        licence="MIT", files=("pose_higher_hrnet_w32_512.pth",), prefixes=("module.", "1."),
+        licence="MIT", files=("pose_higher_hrnet_w32_512.pth",), prefixes=(r"module\.", r"1\."),
         published=Published(
             67.1, ap_multi_scale=69.9, gflops=47.9, convention="1e9, transposed convolution at its output size"
         ),
@@ -209,7 +209,7 @@ _ENTRIES = (
         parameters=52_311_446, learnable=52_311_446, multiply_adds=183_215_400_448,
         entries=184, fingerprint="1d6011e9f0f9ae3f64232daf6c438ef8ecf012520af1b5eda32f58094f4257a4",
         licence=RESEARCH_ONLY, files=("pose_iter_440000.caffemodel", "body_pose_model.pth"),
-        normalisation="openpose_bgr",
+        normalisation="openpose_bgr", prefixes=(r"module\.", r"model\d(_\d)?\."),
         published=Published(note="Height 368; the width follows the picture, up to 656."),
     ),
 )  # fmt: skip

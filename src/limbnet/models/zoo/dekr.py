@@ -80,9 +80,9 @@ class AdaptiveBlock(nn.Module):
 
     def places(self, features: Tensor) -> Tensor:
         """Return where the taps of each cell are read: (B, 2, 9, h, w), y then x, in cells relative to the cell."""
-        matrix = torch.unflatten(self.transform_matrix_conv(features), 1, (2, 2))  # (B, row, column, h, w)
+        matrix: Tensor = torch.unflatten(self.transform_matrix_conv(features), 1, (2, 2))  # (B, row, column, h, w)
         translation: Tensor = self.translation_conv(features)
-        y, x = self.regular_matrix[:, :, None, None]
+        y, x = self.regular_matrix[0, :, None, None], self.regular_matrix[1, :, None, None]
         return matrix[:, :, 0, None] * y + matrix[:, :, 1, None] * x + translation[:, :, None]
 
     def forward(self, features: Tensor) -> Tensor:

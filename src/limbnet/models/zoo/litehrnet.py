@@ -1,4 +1,4 @@
-"""Lite-HRNet and naive Lite-HRNet (Yu et al. 2021): HRNet's branches with conditional channel weighting or shuffle units.
+"""Lite-HRNet and naive Lite-HRNet (Yu et al. 2021): HRNet's branches with weighted channels or shuffle units.
 
 State-dict names are those of the published mmpose checkpoints. The fuse step is the published code's, which differs
 from HRNet's (see `LiteModule.fused`).
@@ -135,7 +135,8 @@ class SpatialWeighting(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, C, h, w) to the same shape."""
-        return features * self.conv2(self.conv1(F.adaptive_avg_pool2d(features, 1)))
+        weights: Tensor = self.conv2(self.conv1(F.adaptive_avg_pool2d(features, 1)))
+        return features * weights
 
 
 class ChannelWeighting(nn.Module):
@@ -262,7 +263,7 @@ class IterativeHead(nn.Module):
     def forward(self, branches: list[Tensor]) -> Tensor:
         """Return the first branch (B, C, h, w) with all others worked in."""
         upwards = list(reversed(branches))
-        features = self.projects[0](upwards[0])
+        features: Tensor = self.projects[0](upwards[0])
         for project, branch in zip(self.projects[1:], upwards[1:], strict=True):
             enlarged = F.interpolate(features, size=branch.shape[-2:], mode="bilinear", align_corners=True)
             features = project(branch + enlarged)
