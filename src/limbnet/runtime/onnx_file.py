@@ -1,7 +1,8 @@
 """ONNX files as limbnet reads them: its own with everything in their metadata, and TAO's, which say nothing.
 
-A file of limbnet's carries two metadata entries of JSON: `limbnet.info` (skeleton, stride, input rule, decoder settings) and
-`limbnet.signature` (which tensor is what). In any other file the input and the two outputs are told apart by their shapes.
+A file of limbnet's carries two metadata entries of JSON: `limbnet.info` (skeleton, stride, input rule, decoder
+settings) and `limbnet.signature` (which tensor is what). In any other file the input and the two outputs are told apart
+by their shapes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limbnet.errors import ModelFileError, missing_package
+from limbnet.errors import ModelFileError, SpecError, missing_package
+from limbnet.models.filekinds import FileKind, read_model_file
 from limbnet.models.info import ModelInfo
 from limbnet.runtime.signature import DataFormat, Signature
 
@@ -58,11 +60,13 @@ def read_onnx(path: Path | str, key: str | None = None, fallback: ModelInfo | No
         fallback: skeleton, normalisation and so on of a file that carries none.
 
     Raises:
-        ModelFileError: there is no such file, it is no ONNX file, it needs another key, it is no pose network, or it says
-            nothing about itself and there is no `fallback`.
+        ModelFileError: there is no such file, it is no ONNX file, it needs another key, it is no pose network, or it
+            says nothing about itself and there is no `fallback`.
     """
     path = Path(path)
-    content = read_content(path, key)
+    kind, content = read_model_file(path, key)
+    if kind is not FileKind.ONNX:
+        raise ModelFileError(f"'{path}' is {kind.described}, not an ONNX file.")
     model = parse_onnx(content, path)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     if INFO_KEY in metadata:
@@ -79,21 +83,6 @@ def read_onnx(path: Path | str, key: str | None = None, fallback: ModelInfo | No
     return OnnxNetwork(path, model, info, signature, digest, metadata.get(MODEL_HASH_KEY, ""))
 
 
-def read_content(path: Path, key: str | None) -> bytes:
-    """Return a file's bytes, opened with the key if they are sealed."""
-    from limbnet.encryption import is_sealed, open_sealed
-
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ModelFileError(f"Cannot read the model '{path}': {error.strerror or error}.") from error
-    if not is_sealed(content):
-        return content
-    if key is None:
-        raise ModelFileError(f"'{path}' is encrypted.", "Give its key with -k.")
-    return open_sealed(content, key)
-
-
 def parse_onnx(content: bytes, path: Path) -> ModelProto:
     """Parse ONNX content; a `ModelFileError` says that `path` is none."""
     try:
@@ -104,9 +93,9 @@ def parse_onnx(content: bytes, path: Path) -> ModelProto:
     try:
         model = onnx.load_model_from_string(content)
     except DecodeError as error:
-        raise ModelFileError(f"'{path}' is no ONNX file: {error}.") from error
+        raise ModelFileError(f"'{path}' is a damaged ONNX file: {error}.") from error
     if not model.graph.node:
-        raise ModelFileError(f"'{path}' is no ONNX file: there is no graph in it.")
+        raise ModelFileError(f"'{path}' is a damaged ONNX file: there is no graph in it.")
     return model
 
 
@@ -128,8 +117,8 @@ def guess_signature(model: ModelProto, info: ModelInfo, path: Path) -> Signature
         found = ", ".join(f"{name} ({count} channels)" for name, count in channels.items()) or "none"
         raise _no_pose_network(
             path,
-            f"the skeleton '{info.skeleton.name}' needs one output of {info.skeleton.heat_channels} heatmaps and one of "
-            f"{info.skeleton.paf_channels} part affinity fields; its outputs are {found}",
+            f"the skeleton '{info.skeleton.name}' needs one output of {info.skeleton.heat_channels} heatmaps and one "
+            f"of {info.skeleton.paf_channels} part affinity fields; its outputs are {found}",
         )
     element = given.type.tensor_type.elem_type
     if element not in (1, 2):  # FLOAT, UINT8
@@ -165,3 +154,12 @@ def _fixed_shape(model: ModelProto, signature: Signature) -> tuple[int | None, i
     shape = next(_shape(given) for given in model.graph.input if given.name == signature.input_name)
     rows, columns = (1, 2) if signature.data_format == "channels_last" else (2, 3)
     return shape[rows], shape[columns], shape[0]
+
+
+def refuse_stage(output_stage: int | None, path: Path) -> None:
+    """Raise a `SpecError` when a stage of an exported file was asked for."""
+    if output_stage is not None:
+        raise SpecError(
+            f"output_stage_to_use is {output_stage}, but the exported file '{path}' holds the last stage's maps only.",
+            "Set it to null, or give the checkpoint.",
+        )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from limbnet.errors import DeviceError, ModelFileError, missing_package
+from limbnet.models.info import ModelInfo
 from limbnet.runtime.engine import Maps
-from limbnet.runtime.onnx_file import OnnxNetwork
+from limbnet.runtime.onnx_file import OnnxNetwork, read_onnx, refuse_stage
 from limbnet.runtime.unsigned import with_unsigned_activations
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
@@ -24,6 +26,25 @@ PROVIDERS: dict[Provider, str] = {
 GPU_BATCH = 8
 
 
+def open_engine(
+    path: Path,
+    *,
+    key: str | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    output_stage: int | None = None,
+    fallback: ModelInfo | None = None,
+    provider: Provider | None = None,
+) -> OnnxRuntimeEngine:
+    """Read an ONNX file and start a session; see `limbnet.runtime.load.load_engine` for the arguments.
+
+    Without a device this is the CPU, unless a GPU provider is asked for.
+    """
+    refuse_stage(output_stage, path)
+    device = device or ("cpu" if provider in (None, "cpu") else "cuda")
+    return OnnxRuntimeEngine(read_onnx(path, key, fallback), device, provider, threads)
+
+
 class OnnxRuntimeEngine:
     """Run an ONNX file with ONNX Runtime.
 
@@ -34,7 +55,8 @@ class OnnxRuntimeEngine:
         threads: threads of one operation on a CPU, None for one on each core.
 
     Raises:
-        DeviceError: ONNX Runtime or the provider is not installed, or the provider does not start. There is no fallback.
+        DeviceError: ONNX Runtime or the provider is not installed, or the provider does not start: nothing is run
+            elsewhere instead.
         ModelFileError: ONNX Runtime refuses the graph.
     """
 

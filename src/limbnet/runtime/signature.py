@@ -27,8 +27,8 @@ class Signature:
         input_name: of the pictures, (B, H, W, 3) or (B, 3, H, W) as `data_format` says.
         heatmap_name: of the last stage's heatmaps, in the same layout.
         paf_name: of the last stage's part affinity fields, in the same layout.
-        input_type: `uint8` takes RGB pixels, the graph normalises; `float32` takes normalised values in the network's own
-            colour order.
+        input_type: `uint8` takes RGB pixels, the graph normalises; `float32` takes normalised values in the network's
+            own colour order.
         data_format: layout of input and outputs.
         paf_upsampling: how many times each cell of the part affinity fields is repeated along both axes; 1 for none.
         precision: of most of the arithmetic.
@@ -52,7 +52,7 @@ class Signature:
         if self.input_type == "float32":
             if info.colour_order == "bgr":
                 values = values[..., ::-1]
-            scale, offset = np.float32(info.image_scale), np.float32(info.image_offset)
+            scale, offset = np.array(info.image_scale, np.float32), np.array(info.image_offset, np.float32)
             values = values.astype(np.float32) / scale - offset
         if self.data_format == "channels_first":
             values = values.transpose(0, 3, 1, 2)

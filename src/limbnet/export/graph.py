@@ -1,0 +1,193 @@
+"""From a torch network to a tidy ONNX graph whose tensors are called after the network's layers."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import re
+import warnings
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from limbnet import __version__
+from limbnet.errors import ModelFileError, missing_package
+from limbnet.export.deployable import Deployable
+from limbnet.models.info import ModelInfo
+from limbnet.runtime.onnx_file import INFO_KEY, MODEL_HASH_KEY, SIGNATURE_KEY
+from limbnet.runtime.signature import Signature
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from onnx import ModelProto, NodeProto
+
+#: Per-channel DequantizeLinear came with 13; 18 is the oldest that torch writes, and every runtime reads it.
+OPSET = 18
+
+#: Sizes of the example that the graph is traced with; only its strides matter.
+_EXAMPLE = (2, 64, 96)
+
+
+def build_graph(network: nn.Module, info: ModelInfo, signature: Signature) -> ModelProto:
+    """Export a network to an ONNX graph in memory, batch norms folded, padding inside the convolutions.
+
+    A convolution's output is called after its layer, a ReLU's `<layer>/relu`, and so on; the input and the outputs
+    carry the signature's names. Batch, height and width are open unless the signature fixes them.
+
+    Args:
+        network: in evaluation or training mode; exported as in evaluation.
+        info: goes into the metadata.
+        signature: what the graph takes and returns; `precision` int8 is exported as float, to be quantised afterwards.
+
+    Raises:
+        DeviceError: onnx or onnxscript is missing.
+        ModelFileError: torch cannot express the network in ONNX.
+    """
+    try:
+        import onnx
+        import onnxscript  # noqa: F401 (torch's exporter needs it)
+    except ImportError as error:
+        raise missing_package(error.name or "onnx", "onnx", "Exporting to ONNX") from None
+    module = Deployable(network, info, signature)
+    example = torch.zeros(signature.input_shape(_EXAMPLE[0], _EXAMPLE[1:]))
+    if signature.input_type == "uint8":
+        example = example.to(torch.uint8)
+    auto = torch.export.Dim.AUTO
+    rows, columns = (1, 2) if signature.data_format == "channels_last" else (2, 3)
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                module, (example,), dynamo=True, verbose=False, external_data=False, opset_version=OPSET,
+                input_names=[signature.input_name], output_names=[signature.heatmap_name, signature.paf_name],
+                dynamic_shapes=({0: auto, rows: auto, columns: auto},),
+            )  # fmt: skip
+    except torch.onnx.OnnxExporterError as error:
+        raise ModelFileError(f"torch {torch.__version__} cannot express the network in ONNX: {error}") from error
+    assert program is not None  # dynamo=True always returns one
+    model = program.model_proto
+    _tidy(model, signature, info.stride)
+    for key, value in (
+        (INFO_KEY, json.dumps(info.to_dict())),
+        (SIGNATURE_KEY, json.dumps(signature.to_dict())),
+        (MODEL_HASH_KEY, model_hash(network, info)),
+    ):
+        model.metadata_props.add(key=key, value=value)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def model_hash(network: nn.Module, info: ModelInfo) -> str:
+    """Return a hash of all that decides what a network computes: its weights and its normalisation."""
+    digest = hashlib.sha256(repr((info.image_scale, info.image_offset, info.colour_order, info.stride)).encode())
+    for name, tensor in sorted(network.state_dict().items()):
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {tuple(values.shape)} {values.dtype}".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes() if values.numel() else b"")
+    return digest.hexdigest()
+
+
+def set_metadata(model: ModelProto, key: str, value: str) -> None:
+    """Set one metadata entry."""
+    for entry in model.metadata_props:
+        if entry.key == key:
+            entry.value = value
+            return
+    model.metadata_props.add(key=key, value=value)
+
+
+def layer_of(node: NodeProto) -> str:
+    """Return the name of the layer whose weight a convolution uses, "" for any other node."""
+    if node.op_type != "Conv":
+        return ""
+    return re.sub(r"\.weight$", "", node.input[1])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence torch's exporter, which reports progress and other packages' absence on every channel there is."""
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+        levels = [logger.level for logger in loggers]
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _tidy(model: ModelProto, signature: Signature, stride: int) -> None:
+    """Name nodes and tensors after the layers, drop the tracer's notes, and name the open sides."""
+    graph = model.graph
+    left = sorted({node.op_type for node in graph.node if node.op_type in ("BatchNormalization", "If", "Loop")})
+    if left:
+        raise ModelFileError(f"The exported graph still holds {', '.join(left)}: onnxscript did not fold it.")
+    _rename(model, _tensor_names(model, signature))
+    model.producer_name, model.producer_version = "limbnet", __version__
+    model.doc_string = ""
+    del model.metadata_props[:], graph.metadata_props[:], graph.value_info[:]
+    graph.name, graph.doc_string = "limbnet", ""
+    described: tuple[Any, ...] = (*graph.node, *graph.initializer, *graph.input, *graph.output)
+    for item in described:
+        del item.metadata_props[:]
+        item.doc_string = ""
+    for node in graph.node:
+        node.name = node.output[0]
+    _name_sides(model, signature, stride)
+
+
+def _tensor_names(model: ModelProto, signature: Signature) -> dict[str, str]:
+    """Plan the new name of every tensor inside the graph: `<layer>` or `<layer>/<operation>`."""
+    names = {weight.name: re.sub(r"^net\.", "", weight.name) for weight in model.graph.initializer}
+    names = {old: re.sub(r"\.weight_bias$", ".bias", new) for old, new in names.items()}
+    taken = {signature.input_name, signature.heatmap_name, signature.paf_name, *names.values()}
+    layer = {signature.input_name: "input"}
+    for node in model.graph.node:
+        conv = node.op_type == "Conv"
+        source = re.sub(r"\.weight$", "", names[node.input[1]]) if conv else layer[node.input[0]]
+        for output in node.output:
+            layer[output] = source
+            if output in taken:
+                continue
+            plain = source if conv and source not in taken else f"{source}/{node.op_type.lower()}"
+            name = next(name for name in (plain, *(f"{plain}_{n}" for n in range(2, 1000))) if name not in taken)
+            taken.add(name)
+            names[output] = name
+    return names
+
+
+def _rename(model: ModelProto, names: dict[str, str]) -> None:
+    for node in model.graph.node:
+        for tensors in (node.input, node.output):
+            for index, name in enumerate(tensors):
+                tensors[index] = names.get(name, name)
+    for weight in model.graph.initializer:
+        weight.name = names[weight.name]
+
+
+def _name_sides(model: ModelProto, signature: Signature, stride: int) -> None:
+    """Call the open sides batch, height and width, and fix those that the signature fixes."""
+    last = signature.data_format == "channels_last"
+    height, width = signature.fixed_size or (None, None)
+    step = {signature.heatmap_name: stride, signature.paf_name: stride // signature.paf_upsampling}
+    for value in (*model.graph.input, *model.graph.output):
+        cells = step.get(value.name, 1)
+        sides: list[Any] = [
+            signature.fixed_batch or "batch",
+            height // cells if height else ("height" if cells == 1 else f"height/{cells}"),
+            width // cells if width else ("width" if cells == 1 else f"width/{cells}"),
+        ]
+        dims = value.type.tensor_type.shape.dim
+        for dim, side in zip((dims[0], dims[1], dims[2]) if last else (dims[0], dims[2], dims[3]), sides, strict=True):
+            dim.Clear()
+            if isinstance(side, int):
+                dim.dim_value = side
+            else:
+                dim.dim_param = side
