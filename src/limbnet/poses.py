@@ -13,6 +13,9 @@ from limbnet.skeleton import Skeleton
 if TYPE_CHECKING:
     from limbnet.draw import DrawStyle
 
+#: Decimals of coordinates in result files: a thousandth of a pixel.
+DECIMALS = 3
+
 
 @dataclass(frozen=True)
 class Poses:
@@ -42,6 +45,11 @@ class Poses:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def __repr__(self) -> str:
+        height, width = self.image_size
+        people = "1 person" if len(self) == 1 else f"{len(self)} people"
+        return f"Poses({people} of {len(self.skeleton.joints)} joints in a picture of {width}x{height} pixels)"
 
     @classmethod
     def empty(cls, skeleton: Skeleton, image_size: tuple[int, int]) -> Poses:
@@ -83,7 +91,8 @@ class Poses:
     def to_coco(self, image_id: int, joints: tuple[str, ...], category_id: int = 1) -> list[dict[str, Any]]:
         """Return COCO keypoint results, one dict a person, with the joints a dataset names, in its order.
 
-        A joint that was found has the third number 1, one that was not is 0, 0, 0.
+        A joint that was found has the third number 1, one that was not is 0, 0, 0. Coordinates are rounded to a
+        thousandth of a pixel.
         """
         ordered = self.in_order(joints)
         results = []
@@ -94,7 +103,7 @@ class Poses:
                 {
                     "image_id": image_id,
                     "category_id": category_id,
-                    "keypoints": [float(value) for value in marked.ravel()],
+                    "keypoints": np.round(marked, DECIMALS).ravel().tolist(),
                     "score": float(score),
                 }
             )
@@ -103,7 +112,7 @@ class Poses:
     def to_detections(self) -> dict[str, Any]:
         """Return `{"keypoints": [person][joint][x, y], "scores": [person]}` of `detections.json`; missing joints are 0, 0."""
         return {
-            "keypoints": np.nan_to_num(self.keypoints).astype(float).tolist(),
+            "keypoints": np.round(np.nan_to_num(self.keypoints).astype(float), DECIMALS).tolist(),
             "scores": self.scores.astype(float).tolist(),
         }
 

@@ -149,7 +149,7 @@ def evaluate_keypoints(
 
     printed = io.StringIO()
     with redirect_stdout(printed):
-        truth = _coco(ground_truth)
+        truth = _coco(ground_truth, len(sigmas))
         _check_results(results, set(truth.imgs), len(sigmas))
         evaluation = COCOeval(truth, _detections(truth, results), iouType="keypoints")
         evaluation.params.kpt_oks_sigmas = np.asarray(sigmas, dtype=np.float64)
@@ -173,7 +173,7 @@ def evaluate_keypoints(
     )
 
 
-def _coco(ground_truth: Path | str | Mapping[str, Any]) -> Any:
+def _coco(ground_truth: Path | str | Mapping[str, Any], joints: int) -> Any:
     """Return pycocotools' index of an annotation file or of its content."""
     from pycocotools.coco import COCO
 
@@ -185,10 +185,10 @@ def _coco(ground_truth: Path | str | Mapping[str, Any]) -> Any:
             coco = COCO(str(ground_truth))
         except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
             raise DataError(f"'{ground_truth}' is no COCO annotation file: {error}.") from error
-    # COCO's own field; files of other origin may leave it out although the evaluation reads it.
+    # Files of other origin may leave out what the evaluation reads of every annotation.
     for annotation in coco.dataset.get("annotations", []):
-        if "num_keypoints" not in annotation and "keypoints" in annotation:
-            annotation["num_keypoints"] = sum(flag > 0 for flag in annotation["keypoints"][2::3])
+        keypoints = annotation.setdefault("keypoints", [0] * (3 * joints))
+        annotation.setdefault("num_keypoints", sum(flag > 0 for flag in keypoints[2::3]))
         annotation.setdefault("iscrowd", 0)
     coco.createIndex()
     return coco

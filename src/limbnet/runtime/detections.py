@@ -40,11 +40,10 @@ def pose_config(skeleton: Skeleton) -> dict[str, Any]:
 
 
 def detection_entry(result: Result[Any], path: str, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the `images` entry of one result; `extra` adds or replaces keys."""
-    entry: dict[str, Any] = {"full_image_path": path}
-    if result.poses is not None:
-        entry |= result.poses.to_detections()
-    return entry | dict(extra or {})
+    """Return the `images` entry of one result; `extra` adds keys but replaces none."""
+    found = {} if result.poses is None else result.poses.to_detections()
+    kept = {key: value for key, value in (extra or {}).items() if key not in ("full_image_path", "keypoints", "scores")}
+    return {"full_image_path": path, **kept, **found}
 
 
 class DetectionsFile:

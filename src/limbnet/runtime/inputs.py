@@ -28,7 +28,12 @@ def as_picture(item: Any) -> NDArray[np.uint8]:
         DataError: the file is unreadable, or the array is of another kind or shape.
     """
     if isinstance(item, str | Path):
-        return read_picture(Path(item))
+        try:
+            return read_picture(Path(item))
+        except DataError:
+            raise
+        except Exception as error:  # a damaged file can upset a decoder in any way; it must not end a long run
+            raise DataError(f"The picture '{item}' cannot be read ({type(error).__name__}: {error}).") from error
     if isinstance(item, np.ndarray):
         return _from_array(item)
     if type(item).__module__.startswith("PIL."):

@@ -7,9 +7,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from limbnet.encryption import open_sealed
 from limbnet.errors import ModelFileError, UsageError, nearest
-from limbnet.models.filekinds import FileKind, read_model_file, recognise, recognise_bytes
+from limbnet.models.filekinds import FileKind, read_model_file, recognise
 from limbnet.models.info import ModelInfo
 from limbnet.runtime.engine import Engine
 
@@ -69,7 +68,7 @@ def _engine_for(path: Path, key: str | None) -> str:
     """Return the runtime for a file, looking into it with the key if it is encrypted."""
     kind = recognise(path)
     if kind is FileKind.ENCRYPTED:
-        kind = recognise_bytes(open_sealed(read_model_file(path), key, f"'{path}'")[:1024])
+        kind, _ = read_model_file(path, key)
     if kind in DEFAULT_ENGINE:
         return DEFAULT_ENGINE[kind]
     weights = kind in (FileKind.KERAS, FileKind.TORCH, FileKind.SAFETENSORS)

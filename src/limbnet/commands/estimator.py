@@ -1,0 +1,81 @@
+"""Flags of the commands that run a model on pictures, and the estimator that they ask for."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from limbnet.commands import flags
+from limbnet.devices import choose_device
+from limbnet.errors import UsageError
+from limbnet.models.info import ModelInfo
+from limbnet.runtime.load import ENGINES, load_engine
+from limbnet.runtime.predictor import PoseEstimator
+from limbnet.specs.inference import InferenceSpec
+from limbnet.specs.load import load_inference_spec, load_pose_config, load_train_spec
+from limbnet.specs.source import read_source
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags that choose the model, the spec, the device and the runtime."""
+    flags.inference_spec(parser, required=False)
+    flags.model(parser, required=False)
+    flags.key(parser)
+    flags.devices(parser)
+    parser.add_argument(
+        "--engine", choices=sorted(ENGINES), help="runtime; without it the one that suits the model file"
+    )
+    flags.threads(parser)
+    parser.add_argument("--flip", action="store_true", help="average with the mirrored picture (slower, more accurate)")
+
+
+def open_estimator(args: argparse.Namespace) -> tuple[PoseEstimator, dict[str, Any]]:
+    """Load spec and model; return the estimator and the inference spec as the user wrote it.
+
+    Raises:
+        UsageError: neither flag nor spec names a model.
+    """
+    spec = InferenceSpec() if args.inference_spec is None else load_inference_spec(args.inference_spec)
+    written = {} if args.inference_spec is None else dict(read_source(args.inference_spec).content)
+    model = args.model or spec.model_path
+    if model is None:
+        raise UsageError("No model was named.", "Give one with -m, or as model_path in the inference spec.")
+    engine = load_engine(
+        model,
+        key=args.key,
+        device=_device(args),
+        engine=args.engine,
+        threads=args.threads,
+        output_stage=spec.output_stage_to_use,
+        fallback=lambda: _info_from_train_spec(spec, model),
+    )
+    return PoseEstimator.from_spec(engine, spec, flip=args.flip), written
+
+
+def _device(args: argparse.Namespace) -> str | None:
+    """Return the device that was asked for; without a wish the runtime takes its best."""
+    if args.device is None and args.gpus is None and args.gpu_index is None:
+        return None
+    return str(choose_device(args.device, args.gpus, args.gpu_index))
+
+
+def _info_from_train_spec(spec: InferenceSpec, model: Path) -> ModelInfo:
+    """Describe a model file that says nothing about itself by the spec it was trained with.
+
+    Raises:
+        UsageError: the inference spec names no train spec.
+    """
+    if spec.train_spec is None:
+        raise UsageError(
+            f"'{model}' says nothing about its skeleton and its input.",
+            "Give an inference spec whose train_spec names the pose config and the normalisation it was trained with.",
+        )
+    dataloader = load_train_spec(spec.train_spec).dataloader
+    dims = dataloader.image_config.image_dims
+    return ModelInfo(
+        skeleton=load_pose_config(dataloader.pose_config.pose_config_path),
+        input_size=spec.input_shape or (dims.height, dims.width),
+        image_scale=dataloader.normalization_params.image_scale,
+        image_offset=dataloader.normalization_params.image_offset,
+    )
