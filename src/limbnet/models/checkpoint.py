@@ -21,11 +21,11 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 import limbnet
-from limbnet.encryption import open_sealed, seal
+from limbnet.encryption import seal
 from limbnet.errors import ModelFileError
 from limbnet.files import write_bytes
 from limbnet.models.bodyposenet import BodyPoseNet, build_from_architecture
-from limbnet.models.filekinds import FileKind, read_model_file, recognise, recognise_bytes
+from limbnet.models.filekinds import FileKind, read_model_file, recognise
 from limbnet.models.info import ModelInfo
 from limbnet.models.trees import join_tree, split_tree, storable
 
@@ -97,11 +97,11 @@ def load_model(path: Path | str, key: str | None = None, device: torch.device | 
         device: where the network goes. The training state stays on the CPU.
 
     Raises:
-        ModelFileError: the file is missing, cut short, changed, of another kind, of a newer limbnet, encrypted without a
-            key or with another one, or its weights do not fit its architecture.
+        ModelFileError: the file is missing, cut short, changed, of another kind, of a newer limbnet, encrypted without
+            a key or with another one, or its weights do not fit its architecture.
     """
     name = f"'{path}'"
-    content, tensors = _unpack(read_model_file(path), key, name)
+    content, tensors = _unpack(*read_model_file(path, key), name)
     extra = {tensor: tensors.pop(tensor) for tensor in list(tensors) if tensor.startswith("training/")}
     try:
         info = ModelInfo.from_dict(content["info"])
@@ -135,12 +135,8 @@ def _pack(content: dict[str, Any], tensors: dict[str, Tensor]) -> bytes:
     return b"".join((packed[:place], digest, packed[place + len(digest) :]))
 
 
-def _unpack(packed: bytes, key: str | None, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Decrypt where needed, check every byte, and return the JSON content and the tensors."""
-    kind = recognise_bytes(packed[:1024])
-    if kind is FileKind.ENCRYPTED:
-        packed = open_sealed(packed, key, name)
-        kind = recognise_bytes(packed[:1024])
+def _unpack(kind: FileKind, packed: bytes, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Check every byte, and return the JSON content and the tensors."""
     if kind is not FileKind.LIMBNET:
         raise ModelFileError(
             f"{name} is {kind.described}, not a model that limbnet train, prune or export wrote.", _ADVICE.get(kind, "")

@@ -6,8 +6,9 @@ import io
 import zipfile
 from enum import StrEnum
 from pathlib import Path
+from typing import BinaryIO
 
-from limbnet.encryption import is_sealed
+from limbnet.encryption import is_sealed, open_sealed
 from limbnet.errors import ModelFileError
 
 #: How many first bytes decide.
@@ -64,11 +65,7 @@ def recognise(path: Path | str) -> FileKind:
     path = Path(path)
     with _opened(path) as file:
         kind = recognise_bytes(file.read(_LOOK))
-    if kind is FileKind.UNKNOWN and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any(name.endswith("data.pkl") for name in archive.namelist()):
-                return FileKind.TORCH
-    return kind
+        return FileKind.TORCH if kind is FileKind.UNKNOWN and _is_torch_zip(file) else kind
 
 
 def recognise_bytes(start: bytes) -> FileKind:
@@ -98,10 +95,20 @@ def recognise_bytes(start: bytes) -> FileKind:
     return FileKind.TEXT if _is_text(start) else FileKind.UNKNOWN
 
 
-def read_model_file(path: Path | str) -> bytes:
-    """Read a whole file, with the errors of `recognise`."""
+def read_model_file(path: Path | str, key: str | None = None) -> tuple[FileKind, bytes]:
+    """Read a whole file, decrypt it if it is encrypted, and tell what it, or what was in it, is.
+
+    Raises:
+        ModelFileError: as `recognise` and `open_sealed`.
+    """
     with _opened(Path(path)) as file:
-        return file.read()
+        content = file.read()
+    if is_sealed(content):
+        content = open_sealed(content, key, f"'{path}'")
+    kind = recognise_bytes(content[:_LOOK])
+    if kind is FileKind.UNKNOWN and _is_torch_zip(io.BytesIO(content)):
+        kind = FileKind.TORCH
+    return kind, content
 
 
 def _opened(path: Path) -> io.BufferedReader:
@@ -113,6 +120,14 @@ def _opened(path: Path) -> io.BufferedReader:
         raise ModelFileError(f"'{path}' is a folder, not a model file.", "Name a file in it.") from None
     except OSError as error:
         raise ModelFileError(f"Cannot read '{path}': {error.strerror or error}.") from error
+
+
+def _is_torch_zip(file: BinaryIO) -> bool:
+    """Tell whether a ZIP archive holds the pickle of torch.save, wherever in the archive that lies."""
+    if not zipfile.is_zipfile(file):
+        return False
+    with zipfile.ZipFile(file) as archive:
+        return any(name.endswith("data.pkl") for name in archive.namelist())
 
 
 def _is_text(start: bytes) -> bool:
