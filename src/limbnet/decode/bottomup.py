@@ -76,9 +76,9 @@ def find_candidates(
     warnings: list[str] = []
     heatmaps = _finite(heatmaps[: len(skeleton.joints)], "heatmaps", warnings)
     pafs = _finite(pafs, "part affinity fields", warnings)
-    peaks, found = find_peaks(heatmaps, stride, settings.heatmap_threshold, settings.max_peaks)
-    scores = score_limbs(pafs, peaks, found, skeleton, stride, settings)
-    return Candidates(peaks, scores, found, tuple(warnings))
+    peaks = find_peaks(heatmaps, stride, settings.heatmap_threshold, settings.max_peaks)
+    scores = score_limbs(pafs, peaks.points, peaks.counts, skeleton, settings)
+    return Candidates(peaks.refined, scores, peaks.found, tuple(warnings))
 
 
 def group_candidates(candidates: Candidates, skeleton: Skeleton, settings: DecoderSettings) -> People:

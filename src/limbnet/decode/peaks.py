@@ -1,127 +1,202 @@
-"""Peaks of heatmaps: where a joint may be, found on the map's own cells and refined below them.
+"""Peaks of heatmaps: where a joint may be, as the original procedure finds them, without upsampling whole maps.
 
-The original procedure upsamples every map by the stride and takes whole pixels. Here the maximum is searched on the cells
-themselves and refined by the parabola through the logarithms of three neighbours, which is exact for the Gaussians that
-the network is trained on.
+The original procedure upsamples every map bicubically by eight, smooths it with a 5x5 kernel and takes the pixels that
+equal the maximum of their 3x3 neighbourhood. Only a cell that comes near the maximum of its own neighbours can hold such
+a pixel. So the upsampled and smoothed surface is computed for those cells alone: both steps are linear, and one matrix
+takes the 5x5 cells around a candidate to the 10x10 points of its own area and the ring around it.
+
+A whole point is an eighth of a cell. It is refined by the parabola through the logarithms of three cells along each
+axis, which is exact for the Gaussians that the network is trained on.
 """
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-#: Weight of a cell and of its two neighbours in the smoothing, along each axis. BodyPoseNet's 5x5 kernel acts on maps
-#: upsampled by 8, where it is a blur of 0.15 cells: little more than a way to break ties.
-SMOOTHING = (0.96, 0.02)
+#: Points of the surface across one cell.
+POINTS = 8
+
+#: Points of a patch across: those of the cell and a ring around them.
+PATCH = POINTS + 2
+
+#: Edges of the five bins whose normal probabilities' square roots are the smoothing along one axis (BodyPoseNet's 5x5
+#: kernel is the outer product with itself).
+KERNEL_EDGES = (-3.7, -2.22, -0.74, 0.74, 2.22, 3.7)
+
+#: A cell is looked at if it has this share of the largest of its 3x3 neighbourhood, and of the threshold. On random crowds
+#: no peak lies in a cell below 0.75; see `benchmarks/decode.py`.
+CANDIDATE = 0.7
+
+#: Cells looked at per joint, as a multiple of the peaks kept: what bounds the time that a map full of noise takes.
+CANDIDATES_PER_PEAK = 4
+
+#: Refinement moves a peak by this many cells at most: beyond, the neighbours belong to another person's joint.
+REACH = 0.23
 
 #: Values below this are raised to it before a logarithm is taken; labels are cut off at the same value.
 FLOOR = 1e-3
 
 
-def find_peaks(
-    heatmaps: NDArray[np.float32], stride: int, threshold: float, max_peaks: int
-) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-    """Find the peaks of K heatmaps.
+@dataclass(frozen=True)
+class Peaks:
+    """The peaks of K heatmaps, at most M for each joint; rows beyond a joint's own number are 0.
 
-    A peak is a cell whose smoothed value is the largest of its 3x3 neighbourhood (the first one of equals) and whose
-    unsmoothed value exceeds the threshold.
+    Attributes:
+        refined: (K, M, 3) float32, x and y in pixels of the network's input, and the unsmoothed value.
+        points: (K, M, 2) float32, column and row of the same peaks before refinement, whole eighths of a cell.
+        found: (K,) number of peaks each joint had before the cap.
+    """
+
+    refined: NDArray[np.float32]
+    points: NDArray[np.float32]
+    found: NDArray[np.intp]
+
+    @property
+    def counts(self) -> NDArray[np.intp]:
+        """(K,) number of peaks of each joint that were kept."""
+        return np.minimum(self.found, self.points.shape[1])
+
+
+def find_peaks(heatmaps: NDArray[np.float32], stride: int, threshold: float, max_peaks: int) -> Peaks:
+    """Find the peaks of K heatmaps.
 
     Args:
         heatmaps: (K, h, w) float32, finite, without the background.
         stride: network-input pixels a cell.
         threshold: a peak's unsmoothed value must exceed it.
         max_peaks: peaks kept per joint, the best ones.
-
-    Returns:
-        (K, M, 3) float32: x and y in pixels of the network's input, and the unsmoothed value; M is the largest number
-        of peaks that any joint has, rows beyond a joint's own number are 0. And (K,) the number of peaks each joint had
-        before the cap.
     """
-    joints = len(heatmaps)
-    smoothed, raw, width = _pad_and_smooth(heatmaps)
-    cells = np.flatnonzero(_is_peak(smoothed, raw, width, threshold))
-    joint, inside = np.divmod(cells, len(raw) // joints)
-    found = np.bincount(joint, minlength=joints)
-    rank = np.arange(len(cells)) - (np.cumsum(found) - found)[joint]
-    if len(cells) and found.max() > max_peaks:
-        cells, joint, inside, rank = _best(raw, max_peaks, cells, joint, inside)
-    kept = np.minimum(found, max_peaks)
-    row, column = np.divmod(inside, width)
-    dx, dy = _refine(smoothed, cells, width)
-    peaks = np.zeros((joints, int(kept.max(initial=0)), 3), np.float32)
-    half = (stride - 1) / 2
-    peaks[joint, rank, 0] = (column - 1 + dx) * stride + half
-    peaks[joint, rank, 1] = (row - 1 + dy) * stride + half
-    peaks[joint, rank, 2] = raw[cells]
-    return peaks, found
+    joint, row, column = _candidate_cells(heatmaps, threshold, CANDIDATES_PER_PEAK * max_peaks)
+    around = _surroundings(heatmaps, joint, row, column)
+    row_kind, column_kind = _border_kind(row, heatmaps.shape[1]), _border_kind(column, heatmaps.shape[2])
+    which, point = _summits(_surface(around, row_kind, column_kind))
+    value = np.einsum("np,pn->n", _patch_matrix(0, 0, False)[point], around[:, which])
+    above = value > threshold
+    which, point, value = which[above], point[above], value[above]
+    inside = np.stack([point % PATCH, point // PATCH]) - 1
+    cell = np.stack([column[which], row[which]])
+    refined = cell + _refine(around[:, which], inside, np.stack([column_kind[which], row_kind[which]]))
+    position = refined * stride + (stride - 1) / 2
+    return _ranked(joint[which], np.vstack([position, value, cell * POINTS + inside]).T, len(heatmaps), max_peaks)
 
 
-def _pad_and_smooth(heatmaps: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
-    """Return smoothed and raw values of all maps in one flat array each, and the length of a row.
-
-    Every map carries a frame one cell wide, -inf in the smoothed copy, so that a neighbour is a plain offset.
-    """
+def _candidate_cells(
+    heatmaps: NDArray[np.float32], threshold: float, most: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Return joint, row and column of the cells that may hold a peak, at most `most` per joint, the highest ones."""
     joints, h, w = heatmaps.shape
-    raw = np.empty((joints, h + 2, w + 2), np.float32)
-    raw[:, 1:-1, 1:-1] = heatmaps
-    raw[:, 0, 1:-1], raw[:, -1, 1:-1] = heatmaps[:, 0], heatmaps[:, -1]
-    raw[:, :, 0], raw[:, :, -1] = raw[:, :, 1], raw[:, :, -2]
-    centre, side = SMOOTHING
-    smoothed = np.full_like(raw, -np.inf)
-    across = centre * raw[:, :, 1:-1] + side * (raw[:, :, :-2] + raw[:, :, 2:])
-    smoothed[:, 1:-1, 1:-1] = centre * across[:, 1:-1] + side * (across[:, :-2] + across[:, 2:])
-    return smoothed.ravel(), raw.ravel(), w + 2
+    framed = np.full((joints, h + 1, w), -np.inf, np.float32)  # the row between keeps the maps apart
+    framed[:, :h] = heatmaps
+    largest = cv2.dilate(framed.reshape(-1, w), np.ones((3, 3), np.uint8)).reshape(framed.shape)[:, :h]
+    cells = np.flatnonzero(heatmaps >= np.maximum(CANDIDATE * largest, CANDIDATE * threshold))
+    joint, inside = np.divmod(cells, h * w)
+    if len(cells) > most and (np.bincount(joint) > most).any():
+        order = np.lexsort((-heatmaps.ravel()[cells], joint))
+        rank = np.arange(len(cells)) - np.searchsorted(joint, joint)
+        cells = np.sort(cells[order[rank < most]])
+        joint, inside = np.divmod(cells, h * w)
+    return joint, *np.divmod(inside, w)
 
 
-def _is_peak(
-    smoothed: NDArray[np.float32], raw: NDArray[np.float32], width: int, threshold: float
-) -> NDArray[np.bool_]:
-    """Mark the cells that no neighbour exceeds and no earlier neighbour equals."""
-    three = np.full_like(smoothed, -np.inf)
-    three[1:-1] = np.maximum(np.maximum(smoothed[:-2], smoothed[1:-1]), smoothed[2:])
-    peak = raw > threshold
-    peak &= np.isfinite(smoothed)
-    peak[width:] &= smoothed[width:] > three[:-width]
-    peak[1:] &= smoothed[1:] > smoothed[:-1]
-    peak[:-1] &= smoothed[:-1] >= smoothed[1:]
-    peak[:-width] &= smoothed[:-width] >= three[width:]
-    return peak
+def _surroundings(
+    heatmaps: NDArray[np.float32], joint: NDArray[np.intp], row: NDArray[np.intp], column: NDArray[np.intp]
+) -> NDArray[np.float32]:
+    """Return (25, N) the 5x5 cells around each of N cells, the map's edge repeated beyond it."""
+    _, h, w = heatmaps.shape
+    padded = np.pad(heatmaps, ((0, 0), (2, 2), (2, 2)), mode="edge")
+    corner = (joint * (h + 4) + row) * (w + 4) + column
+    steps = np.arange(5)[:, None] * (w + 4) + np.arange(5)
+    return np.asarray(padded.ravel()[steps.reshape(-1, 1) + corner])
 
 
-def _best(
-    raw: NDArray[np.float32],
-    max_peaks: int,
-    cells: NDArray[np.intp],
-    joint: NDArray[np.intp],
-    inside: NDArray[np.intp],
-) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """Keep the `max_peaks` highest cells of every joint; also return their ranks."""
-    order = np.lexsort((-raw[cells], joint))
-    cells, joint, inside = cells[order], joint[order], inside[order]
-    rank = np.arange(len(cells)) - np.searchsorted(joint, joint)
-    keep = rank < max_peaks
-    return cells[keep], joint[keep], inside[keep], rank[keep]
+def _border_kind(index: NDArray[np.intp], size: int) -> NDArray[np.intp]:
+    """Return 1 for cells in the first row (or column), 2 in the last, 3 if there is but one, 0 inside."""
+    return np.asarray((index == 0) + 2 * (index == size - 1))
 
 
-def _refine(
-    smoothed: NDArray[np.float32], cells: NDArray[np.intp], width: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the offsets in cells, along x and y, from each cell's centre to the summit of the parabola in the logarithm.
+def _surface(
+    around: NDArray[np.float32], row_kind: NDArray[np.intp], column_kind: NDArray[np.intp]
+) -> NDArray[np.float32]:
+    """Return (10, 10, N) the smoothed surface on each cell and the ring around it, from its 5x5 cells (25, N)."""
+    kind = 4 * row_kind + column_kind
+    surface = _patch_matrix(0, 0, True) @ around
+    for special in np.unique(kind[kind > 0]).tolist():
+        these = np.flatnonzero(kind == special)
+        surface[:, these] = _patch_matrix(*divmod(special, 4), True) @ around[:, these]
+    return np.asarray(surface.reshape(PATCH, PATCH, -1))
 
-    At the frame of the map one neighbour is missing. There the curvature of the other axis stands in, because the labels'
-    Gaussians are round.
+
+def _summits(surface: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return cell and point, 0 to 99, of the peaks of patches (10, 10, N) that lie in the cells, in the cells' order."""
+    across = np.maximum(np.maximum(surface[:, :-2], surface[:, 1:-1]), surface[:, 2:])
+    largest = np.maximum(np.maximum(across[:-2], across[1:-1]), across[2:])
+    row, column, cell = np.nonzero(surface[1:-1, 1:-1] >= largest)
+    value = surface[row + 1, column + 1, cell]
+    first = np.ones(len(cell), bool)  # of equal neighbours the first is the peak
+    for earlier_row, earlier_column in ((0, 0), (0, 1), (0, 2), (1, 0)):
+        first &= surface[row + earlier_row, column + earlier_column, cell] < value
+    order = np.flatnonzero(first)[np.argsort(cell[first], kind="stable")]
+    return cell[order], ((row + 1) * PATCH + column + 1)[order]
+
+
+def _refine(around: NDArray[np.float32], inside: NDArray[np.intp], kind: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return (2, N) offsets x, y in cells from the cell's centre to the peak, given points (2, N) in the cell, 0 to 7.
+
+    The summit of the parabola in the logarithm, no further than REACH from the point. At the border of the map one
+    neighbour is missing; there the curvature of the other axis stands in, because the labels' Gaussians are round.
     """
-    value = smoothed[cells[:, None] + np.array([0, -1, 1, -width, width])]
-    log = np.log(np.maximum(value, FLOOR))
-    missing = np.isneginf(value[:, 1:])
-    rise = log[:, 1:] - log[:, :1]
-    curvature = np.stack([rise[:, 0] + rise[:, 1], rise[:, 2] + rise[:, 3]])
-    one_sided = np.stack([missing[:, 0] | missing[:, 1], missing[:, 2] | missing[:, 3]])
-    shared = np.where(one_sided, curvature[::-1], curvature)
-    shared = np.where(one_sided.all(axis=0) | (shared > -1e-6), -np.inf, shared)
-    slope = np.stack([rise[:, 1] - rise[:, 0], rise[:, 3] - rise[:, 2]]) / 2
-    low, high = missing[:, 0::2].T, missing[:, 1::2].T
-    slope = np.where(low, rise[:, 1::2].T - shared / 2, np.where(high, shared / 2 - rise[:, 0::2].T, slope))
-    slope = np.where(np.isfinite(slope), slope, 0.0)
-    dx, dy = np.clip(-slope / shared, -0.5, 0.5)
-    return dx, dy
+    log = np.log(np.maximum(around[[12, 11, 13, 7, 17]], FLOOR))
+    back, forth = log[[1, 3]] - log[0], log[[2, 4]] - log[0]
+    curvature = np.where(kind == 0, back + forth, (back + forth)[::-1])
+    one_sided = np.where(kind == 1, forth - curvature / 2, curvature / 2 - back)
+    slope = np.where(kind == 0, (forth - back) / 2, one_sided)
+    trusted = (curvature < -0.05) & (kind < 3) & ((kind == 0) | (kind[::-1] == 0))
+    coarse = (inside - (POINTS - 1) / 2) / POINTS
+    shift = np.where(trusted, -slope / np.where(trusted, curvature, -1.0) - coarse, 0.0)
+    return np.asarray(coarse + shift * (REACH / np.maximum(np.hypot(*shift), REACH)))
+
+
+def _ranked(joint: NDArray[np.intp], peaks: NDArray[np.float64], joints: int, most: int) -> Peaks:
+    """Sort N peaks (x, y, value, column, row), ordered by joint, into one row a joint, the best `most` of each."""
+    found = np.bincount(joint, minlength=joints)
+    if found.max(initial=0) > most:
+        order = np.lexsort((-peaks[:, 2], joint))
+        joint, peaks = joint[order], peaks[order]
+    rank = np.arange(len(joint)) - (np.cumsum(found) - found)[joint]
+    kept = rank < most
+    table = np.zeros((joints, min(int(found.max(initial=0)), most), 5), np.float32)
+    table[joint[kept], rank[kept]] = peaks[kept]
+    return Peaks(table[:, :, :3], table[:, :, 3:], found)
+
+
+@lru_cache(maxsize=32)
+def _patch_matrix(row_kind: int, column_kind: int, smooth: bool) -> NDArray[np.float32]:
+    """Return (100, 25): from the 5x5 cells around a cell to the 10x10 points of its patch, smoothed or not."""
+    return np.kron(_axis_matrix(row_kind, smooth), _axis_matrix(column_kind, smooth)).astype(np.float32)
+
+
+def _axis_matrix(kind: int, smooth: bool) -> NDArray[np.float64]:
+    """Return (10, 5) the same along one axis; smoothing sees zeros beyond the map, as in the original procedure."""
+    kernel = np.sqrt(np.diff([math.erf(edge / math.sqrt(2)) for edge in KERNEL_EDGES]))
+    kernel /= kernel.sum()
+    reach = len(kernel) // 2
+    points = np.arange(-1 - reach, POINTS + 1 + reach)
+    distance = np.abs((points[:, None] - (POINTS - 1) / 2) / POINTS - np.arange(-2, 3))
+    fine = _cubic(distance)
+    if not smooth:
+        return fine[reach:-reach]
+    fine[(kind in (1, 3)) * (points < 0) | (kind in (2, 3)) * (points >= POINTS)] = 0
+    return np.stack([kernel @ fine[n : n + len(kernel)] for n in range(PATCH)])
+
+
+def _cubic(distance: NDArray[np.float64], a: float = -0.75) -> NDArray[np.float64]:
+    """Return the weight of a sample at a distance in cubic convolution (Keys 1981) with OpenCV's parameter."""
+    near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
+    far = (((distance - 5) * distance + 8) * distance - 4) * a
+    return np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))
