@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbnet.data.samples import Sample
-from limbnet.errors import SpecError
 from limbnet.geometry import Affine
 from limbnet.skeleton import Skeleton
 from limbnet.specs.train import SpatialAugParams
@@ -72,20 +71,6 @@ def draw_spatial(params: SpatialAugParams, picture: tuple[int, int], rng: np.ran
         zoom = float(rng.uniform(params.zoom_ratio_min, params.zoom_ratio_max))
     angle = math.radians(rng.uniform(*_limits(params.rotate_deg_min, params.rotate_deg_max)))
     return SpatialDraw(flip_lr, flip_tb, shift, zoom, angle)
-
-
-def check_ranges(params: SpatialAugParams) -> None:
-    """Raise a `SpecError` that lists every range of the augmentation whose minimum is above its maximum."""
-    ranges = {
-        "zoom_ratio": (params.zoom_ratio_min, params.zoom_ratio_max),
-        "rotate_deg": _limits(params.rotate_deg_min, params.rotate_deg_max),
-        "translate_x": _limits(params.translate_min_x, params.translate_max_x),
-        "translate_y": _limits(params.translate_min_y, params.translate_max_y),
-        "translate_ratio": _limits(params.translate_ratio_min, params.translate_ratio_max),
-    }
-    wrong = [f"{name} runs from {low:g} to {high:g}" for name, (low, high) in ranges.items() if low > high]
-    if wrong:
-        raise SpecError(f"spatial_aug_params: {'; '.join(wrong)}.", "A minimum may not be above its maximum.")
 
 
 def _limits(low: float | None, high: float) -> tuple[float, float]:

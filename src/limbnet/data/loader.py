@@ -21,7 +21,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from limbnet.data.augment import (
     MASK_BACKGROUND,
-    check_ranges,
     draw_spatial,
     needed_size,
     spatial_transform,
@@ -34,10 +33,9 @@ from limbnet.data.masks import picture_mask
 from limbnet.data.pictures import read_picture_reduced
 from limbnet.data.samples import Samples, training_samples
 from limbnet.data.targets import make_targets
-from limbnet.errors import DataError, LimbnetError, SpecError
-from limbnet.geometry import check_input_size
+from limbnet.errors import DataError, LimbnetError
 from limbnet.skeleton import Skeleton
-from limbnet.specs.train import DataloaderSpec, TrainSpec
+from limbnet.specs.train import TrainSpec
 
 #: Batches each worker prepares ahead.
 PREFETCH = 4
@@ -97,15 +95,15 @@ class _Trouble:
 class BatchMaker(Dataset[Batch]):
     """Makes the batch of a list of `SampleKey`s. Lives in the workers."""
 
-    def __init__(self, samples: Samples, spec: DataloaderSpec, skeleton: Skeleton, *, stride: int, seed: int) -> None:
+    def __init__(self, samples: Samples, spec: TrainSpec, skeleton: Skeleton) -> None:
         self.samples = samples
-        self.spec = spec
+        self.spec = spec.dataloader
         self.skeleton = skeleton
-        self.stride = stride
-        self.seed = seed
-        dims = spec.image_config.image_dims
+        self.seed = spec.random_seed
+        self.stride = spec.model.backbone_attributes.stride
+        dims = self.spec.image_config.image_dims
         self.input_size = (dims.height, dims.width)
-        self.map_size = (dims.height // stride, dims.width // stride)
+        self.map_size = (dims.height // self.stride, dims.width // self.stride)
 
     def __getitems__(self, keys: list[SampleKey]) -> Batch | _Trouble:
         """Make a batch; a mistake is returned, since an exception would lose its form on the way."""
@@ -153,9 +151,7 @@ class BatchMaker(Dataset[Batch]):
             cells = np.full(self.map_size, MASK_BACKGROUND, dtype=np.float32)
         else:
             cells = warp_mask(mask, transform, self.map_size, self.stride)
-        norm = self.spec.normalization_params
-        cells = cells / np.float32(norm.mask_scale[0]) - np.float32(norm.mask_offset[0])
-        return image, heatmaps, pafs, cells[None]
+        return image, heatmaps, pafs, cells[None] / np.float32(MASK_BACKGROUND)
 
 
 def _check_shape(pixels: NDArray[np.uint8], size: tuple[int, int], path: str) -> None:
@@ -179,11 +175,10 @@ class TrainingData:
         rank: this process's number. Processes take the samples of a global batch in turn, so N processes with batches
             of b see what one process with batches of N b sees.
         world_size: the number of processes.
-        stride: input pixels per map cell; None takes it from `target_shape`, or 8.
         samples: those to train on; None reads the ones the spec names.
 
     Raises:
-        SpecError: input size, target shape and stride do not fit, or a range of the augmentation is empty.
+        SpecError: a dataset spec is wrong.
         DataError: records, annotations, pictures or masks are missing or wrong, or nobody is there to train on.
     """
 
@@ -193,23 +188,9 @@ class TrainingData:
         skeleton: Skeleton,
         rank: int = 0,
         world_size: int = 1,
-        *,
-        stride: int | None = None,
         samples: Samples | None = None,
     ) -> None:
         loader = spec.dataloader
-        self.stride = label_stride(loader) if stride is None else stride
-        dims = loader.image_config.image_dims
-        self.input_size = (dims.height, dims.width)
-        check_input_size(self.input_size, self.stride)
-        self.map_size = (dims.height // self.stride, dims.width // self.stride)
-        target = loader.pose_config.target_shape
-        if target is not None and target != self.map_size:
-            raise SpecError(
-                f"target_shape is {list(target)}, but the network's maps are {list(self.map_size)} (height, width).",
-                f"The input {list(self.input_size)} over the stride {self.stride} gives the target shape.",
-            )
-        check_ranges(loader.augmentation_config.spatial_aug_params)
         self.samples = training_samples(loader.dataset_config, skeleton) if samples is None else samples
         self.samples.check_files()
         self.skeleton = skeleton
@@ -217,7 +198,7 @@ class TrainingData:
         self.batch_size = loader.batch_size
         self.seed = spec.random_seed
         self.workers = default_workers(world_size) if loader.workers is None else loader.workers
-        self._maker = BatchMaker(self.samples, loader, skeleton, stride=self.stride, seed=self.seed)
+        self._maker = BatchMaker(self.samples, spec, skeleton)
 
     def __len__(self) -> int:
         """The number of samples (records)."""
@@ -292,26 +273,3 @@ def default_workers(world_size: int) -> int:
     """Return how many workers each of the processes gets: the cores, shared out."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(MOST_WORKERS, cores // world_size))
-
-
-def label_stride(spec: DataloaderSpec) -> int:
-    """Return the input pixels per map cell that the spec asks for, 8 when it says nothing.
-
-    Raises:
-        SpecError: `target_shape` does not divide the input, or asks for two strides.
-    """
-    dims, target = spec.image_config.image_dims, spec.pose_config.target_shape
-    if target is None:
-        return 8
-    if min(target) < 1 or dims.height % target[0] or dims.width % target[1]:
-        raise SpecError(
-            f"target_shape {list(target)} does not divide the input {[dims.height, dims.width]} (height, width).",
-            "Use the input over the network's stride, for example 256 / 8 = 32.",
-        )
-    strides = dims.height // target[0], dims.width // target[1]
-    if strides[0] != strides[1]:
-        raise SpecError(
-            f"target_shape {list(target)} of the input {[dims.height, dims.width]} (height, width) gives the strides "
-            f"{strides[0]} down and {strides[1]} across, which must be equal."
-        )
-    return strides[0]

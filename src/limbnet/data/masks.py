@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from limbnet.data.pictures import read_picture
 from limbnet.errors import DataError
+from limbnet.files import write_bytes
 
 if TYPE_CHECKING:
     from limbnet.data.coco import Annotations
@@ -50,6 +52,10 @@ class MaskRegions:
     def hide_something(self) -> bool:
         """False when the whole picture counts."""
         return bool(self.crowd or self.unlabelled)
+
+
+#: Nothing is hidden.
+WHOLE_PICTURE = MaskRegions((), (), ())
 
 
 def compact_segmentation(raw: Any, height: int, width: int) -> Segmentation:
@@ -136,6 +142,19 @@ def _union(regions: tuple[Segmentation, ...], height: int, width: int) -> NDArra
     if not runs:
         return np.zeros((height, width), dtype=bool)
     return np.asarray(coco_mask.decode(coco_mask.merge(runs)), dtype=bool)
+
+
+def mask_name(file_name: str) -> str:
+    """Return the name of a picture's mask: the picture's with the suffix `.png`, in the same subfolder."""
+    return str(PurePosixPath(file_name).with_suffix(".png"))
+
+
+def write_mask(path: Path, mask: NDArray[np.uint8]) -> None:
+    """Write a mask (height, width) uint8 as PNG, whole or not at all."""
+    written, content = cv2.imencode(".png", mask)
+    if not written:
+        raise DataError(f"The mask '{path}' cannot be written as PNG.")
+    write_bytes(path, content.tobytes())
 
 
 def picture_mask(mask: str | MaskRegions, size: tuple[int, int]) -> NDArray[np.uint8] | None:

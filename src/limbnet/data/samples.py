@@ -7,17 +7,19 @@ Samples read from COCO JSON equal those read from the records that `dataset_conv
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from limbnet.data.coco import load_coco
-from limbnet.data.masks import MaskRegions, mask_regions
+from limbnet.data.masks import WHOLE_PICTURE, MaskRegions, mask_regions
 from limbnet.data.people import JointMapping, check_some, people_around, seeded_random, select_samples, shuffled
-from limbnet.errors import DataError, SpecError
+from limbnet.data.records import Record, read_records
+from limbnet.errors import DataError, nearest
 from limbnet.skeleton import Skeleton
 from limbnet.specs.dataset import DatasetSpec
 from limbnet.specs.load import load_dataset_spec
@@ -201,16 +203,100 @@ def samples_from_coco(spec: DatasetSpec, skeleton: Skeleton, mode: Literal["trai
     )
 
 
-def training_samples(config: DatasetConfig, skeleton: Skeleton) -> Samples:
-    """Read the samples that a train spec names: from its records, or, without records, from the datasets' COCO JSON.
+def samples_from_records(
+    files: Sequence[Path], specs: Mapping[str, DatasetSpec], skeleton: Skeleton, root: Path | None = None
+) -> Samples:
+    """Read the samples of record files, in the order of the files; of several datasets, one dataset after the other.
+
+    Args:
+        files: the record files.
+        specs: the dataset spec of every dataset that the records name.
+        skeleton: what the network learns.
+        root: the folder that the records' paths are relative to; None is each dataset spec's own.
 
     Raises:
-        SpecError: neither records nor dataset specs are named.
+        DataError: a file is missing, damaged or no record file, a record belongs to no dataset spec or has another
+            number of joints, or there are no records.
+    """
+    records: dict[str, list[Record]] = {}
+    for file in files:
+        for record in read_records(file):
+            _check_dataset(record, file, specs)
+            records.setdefault(record.dataset, []).append(record)
+    check_some(len(records), ", ".join(f"'{file}'" for file in files))
+    return Samples.joined(
+        [
+            _of_one_dataset(found, JointMapping(specs[name], skeleton), root or specs[name].root_directory_path)
+            for name, found in records.items()
+        ]
+    )
+
+
+def _check_dataset(record: Record, file: Path, specs: Mapping[str, DatasetSpec]) -> None:
+    """Raise a `DataError` unless a record's dataset is known and has as many joints."""
+    if record.dataset not in specs:
+        raise DataError(
+            f"The records '{file}' belong to the dataset '{record.dataset}', which dataset_specs does not name."
+            + nearest(record.dataset, specs),
+            f"Add it, for example: {record.dataset}: path/to/its/dataset_spec.json.",
+        )
+    expected, found = len(specs[record.dataset].category.keypoints), record.joints.shape[1]
+    if found != expected:
+        raise DataError(
+            f"The records '{file}' have {found} joints a person, the spec of '{record.dataset}' has {expected}.",
+            "Use the dataset spec that the records were made with.",
+        )
+
+
+def _of_one_dataset(records: list[Record], mapping: JointMapping, root: Path) -> Samples:
+    """Gather the records of one dataset."""
+    pictures: dict[str, Picture] = {}
+    numbers: dict[str, int] = {}
+    for record in records:
+        if record.image_path not in pictures:
+            mask = str(root / record.mask_path) if record.mask_path else WHOLE_PICTURE
+            path = str(root / record.image_path)
+            numbers[record.image_path] = len(pictures)
+            pictures[record.image_path] = Picture(path, record.height, record.width, mask)
+    confidence = None
+    if any(record.confidence is not None for record in records):
+        certain = [np.ones(r.joints.shape[:2]) if r.confidence is None else r.confidence for r in records]
+        confidence = mapping.confidence(np.concatenate(certain))
+    first = np.cumsum([0] + [len(record.joints) for record in records])
+    return Samples(
+        list(pictures.values()),
+        mapping.joints(np.concatenate([record.joints for record in records])),
+        confidence,
+        np.arange(first[-1], dtype=np.int32),
+        first,
+        np.array([numbers[record.image_path] for record in records], dtype=np.int32),
+        np.array([record.centres[0] for record in records]),
+        np.array([record.scales[0] for record in records]),
+    )
+
+
+def training_samples(config: DatasetConfig, skeleton: Skeleton) -> Samples:
+    """Read the samples that a train spec names: from its records, or, without any, from the datasets' COCO JSON.
+
+    A name among the records may be a pattern, such as `train-fold-*`.
+
+    Raises:
+        SpecError: a dataset spec is wrong.
         DataError: see `samples_from_coco` and `samples_from_records`.
     """
     specs = {name: load_dataset_spec(path) for name, path in config.dataset_specs.items()}
-    if not specs:
-        raise SpecError(
-            "dataset_config names no dataset_specs.", "Add: dataset_specs: {coco: path/to/the/dataset_spec.json}."
-        )
-    return Samples.joined([samples_from_coco(spec, skeleton) for spec in specs.values()])
+    if not config.train_records_path:
+        return Samples.joined([samples_from_coco(spec, skeleton) for spec in specs.values()])
+    folder = config.train_records_folder_path or Path()
+    files = [file for name in config.train_records_path for file in _record_files(folder, name)]
+    return samples_from_records(files, specs, skeleton, config.root_data_path)
+
+
+def _record_files(folder: Path, name: str) -> list[Path]:
+    """Return the file of one name, or the files of one pattern in the order of their names."""
+    if (folder / name).exists() or not set(name) & set("*?["):
+        return [folder / name]
+    found = sorted(folder.glob(name))
+    if not found:
+        raise DataError(f"No record file is called '{folder / name}'.", "Check train_records_path in the train spec.")
+    return found
