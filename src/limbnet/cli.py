@@ -10,7 +10,9 @@ from importlib import import_module
 from limbnet.errors import LimbnetError, UsageError, nearest
 
 #: Command: (module with HELP, add_arguments and run; one line for the table). A module is imported when asked for.
-COMMANDS: dict[str, tuple[str, str]] = {}
+COMMANDS: dict[str, tuple[str, str]] = {
+    "prune": ("limbnet.commands.prune", "remove a network's weakest filters"),
+}
 
 #: Names that users of TAO know.
 OTHER_NAMES: dict[str, str] = {}
