@@ -127,24 +127,24 @@ class Source:
 
     def _scalar(self, node: yaml.Node) -> Any:
         text, kind = str(node.value), node.tag.removeprefix(_TAG)
-        if kind == "str" and text in ("None", "none", "null", "NULL", "Null", "NONE"):
+        line = node.start_mark.line + 1
+        if kind == "null" or (kind == "str" and text in ("None", "none", "NONE", "null", "Null", "NULL")):
             return None
+        if kind == "bool":
+            return text.lower() in _YES
+        if kind in ("int", "float"):
+            try:
+                return int(text) if kind == "int" else float(text)
+            except ValueError:  # a number of thousands of digits stays text, which no number may be
+                return text
+        if kind != "str":
+            self.problems.append((line, f"the YAML tag '{node.tag}' means nothing in a spec"))
         try:
-            if kind == "null":
-                return None
-            if kind == "bool":
-                return text.lower() in _YES
-            if kind == "int":
-                return int(text)
-            if kind == "float":
-                return float(text)
-            if kind != "str":
-                self.problems.append((node.start_mark.line + 1, f"the YAML tag '{node.tag}' means nothing in a spec"))
-            text.encode()
-        except ValueError:  # a number of thousands of digits, or half of a surrogate pair
-            self.problems.append((node.start_mark.line + 1, f"cannot read '{shortened(ascii(text))}'"))
-            return None
-        return text
+            # JSON writes characters beyond U+FFFF as two escapes
+            return text.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            self.problems.append((line, f"{shortened(ascii(text))} holds half a character"))
+            return ""
 
 
 def read_source(path: Path | str) -> Source:
@@ -157,9 +157,8 @@ def read_source(path: Path | str) -> Source:
     text = _text(source.path)
     if text.lstrip().startswith(("{", "[")):
         text = text.replace("\t", " ")  # JSON may be indented by tabs, YAML may not, and neither has tabs inside texts
-    loader = _Loader(text)
     try:
-        node = loader.get_single_node()
+        node = _Loader(text).get_single_node()
         source.content = {} if node is None else source.fill(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -169,8 +168,6 @@ def read_source(path: Path | str) -> Source:
         ) from None
     except (yaml.YAMLError, _TooMuch) as error:
         raise SpecError(f"{path}: the file {error}." if isinstance(error, _TooMuch) else f"{path}: {error}") from None
-    finally:
-        loader.dispose()
     return source
 
 
@@ -198,11 +195,16 @@ def to_yaml(content: Any) -> str:
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
+def _text_node(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    return dumper.represent_scalar(_TAG + "str", text, style=None if text.isprintable() else '"')
+
+
 def _short_list(dumper: yaml.SafeDumper, items: list[Any]) -> yaml.Node:
     plain = not any(isinstance(item, dict | list) for item in items)
     return dumper.represent_sequence(_TAG + "seq", items, flow_style=plain)
 
 
+_Dumper.add_representer(str, _text_node)
 _Dumper.add_representer(list, _short_list)
 
 
