@@ -11,6 +11,7 @@ from limbnet.errors import LimbnetError, UsageError, nearest
 
 #: Command: (module with HELP, add_arguments and run; one line for the table). A module is imported when asked for.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "dataset_convert": ("limbnet.commands.dataset_convert", "convert COCO annotations to training records and masks"),
     "prune": ("limbnet.commands.prune", "remove a network's weakest filters"),
 }
 

@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 #: Masks that a process draws before it reports back.
 MASKS_AT_ONCE = 32
 
+#: Fewer masks are drawn sooner than further processes have started.
+FEW_MASKS = 2000
+
 
 @dataclass
 class Conversion:
@@ -74,7 +77,7 @@ def convert_dataset(
         shards: files for each fold, 0 for one without a suffix.
         generate_masks: write a mask for every picture that has an annotation.
         check_files: leave out pictures that are missing or whose masks are, with a warning.
-        processes: that draw masks; None is one a core.
+        processes: that draw masks; None lets `write_masks` choose.
 
     Raises:
         DataError: the annotation file is wrong (see `load_coco`), or contains nobody to train on.
@@ -133,12 +136,14 @@ def write_masks(dataset: CocoDataset, folder: Path, processes: int | None = None
     Args:
         dataset: read with its segmentations.
         folder: for the masks, under the pictures' names with the suffix `.png`.
-        processes: None is one a core; few masks are drawn in this one.
+        processes: None is one a core, or only this one for few masks.
     """
     numbers = np.flatnonzero(np.diff(dataset.first))
     groups = np.array_split(numbers, max(1, -(-len(numbers) // MASKS_AT_ONCE)))
     tasks = ([_mask_task(dataset, int(number), folder) for number in group] for group in groups)
-    processes = min(processes or os.cpu_count() or 1, len(groups))
+    if processes is None:
+        processes = 1 if len(numbers) < FEW_MASKS else os.cpu_count() or 1
+    processes = min(processes, len(groups))
     with progress() as bars:
         bar = bars.add_task("masks", total=len(numbers))
         for count in _in_processes(tasks, processes):

@@ -9,7 +9,7 @@ the number of workers, and not on where the stream was started.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -225,7 +225,7 @@ class TrainingData:
             yield batch
             start += together
 
-    def batches(self, first_step: int = 0) -> Iterator[Batch]:
+    def batches(self, first_step: int = 0) -> Generator[Batch]:
         """Yield this process's batches from number `first_step` on, for ever.
 
         The workers end when the iterator is closed.
