@@ -10,8 +10,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from limbnet.errors import DeviceError, TrainingError, UsageError
-from limbnet.training.distributed import Place, choose_devices, launch
+from limbnet.errors import TrainingError
+from limbnet.training.distributed import Place, launch
 
 CPU = torch.device("cpu")
 
@@ -56,31 +56,3 @@ def test_a_crash_of_one_stops_all_with_its_message(how: str, error: type[Excepti
     with pytest.raises(error, match=message):
         launch(fail_at_one, [CPU, CPU], how)
     assert time.monotonic() - begun < 40, "the healthy process sleeps for 60 s and should have been stopped"
-
-
-def test_choosing_cpu_processes() -> None:
-    assert choose_devices("cpu") == [CPU]
-    assert choose_devices("cpu", gpus=3) == [CPU] * 3
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="tests the messages of a machine without a GPU")
-def test_gpus_that_are_missing_are_an_error() -> None:
-    assert choose_devices() == [CPU]
-    for asked in ({"device": "cuda"}, {"gpus": 1}, {"gpu_index": [0]}, {"device": "cuda:3"}):
-        with pytest.raises(DeviceError, match="torch sees 0 GPUs"):
-            choose_devices(**asked)
-
-
-def test_contradictions_are_refused() -> None:
-    with pytest.raises(UsageError, match="--gpus is 0"):
-        choose_devices(gpus=0)
-    with pytest.raises(UsageError, match="none twice"):
-        choose_devices(gpus=2, gpu_index=[1, 1])
-    with pytest.raises(UsageError, match="is one GPU"):
-        choose_devices("cuda:0", gpus=2)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_gpus_are_found() -> None:
-    assert choose_devices() == choose_devices(gpus=1) == [torch.device("cuda", 0)]

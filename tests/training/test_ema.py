@@ -31,20 +31,3 @@ def test_average_by_hand() -> None:
     for name, tensor in average.weights.items():
         wanted = 4 if name.endswith("num_batches_tracked") else expected
         assert tensor.float().reshape(-1).tolist() == pytest.approx([wanted])
-
-
-def test_applied_gives_the_weights_back_even_after_an_error() -> None:
-    model = constant_network(1.0)
-    average = MovingAverage(model, decay=0.9)
-    nn.init.constant_(model[0].weight, 5.0)
-    inside = []
-
-    def interrupted() -> None:
-        with average.applied(model):
-            inside.append(model[0].weight.item())
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert inside == [1.0]
-    assert model[0].weight.item() == 5.0

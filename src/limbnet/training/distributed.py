@@ -7,6 +7,7 @@ processes with batches of b do what one process does with a batch of N b (batch-
 from __future__ import annotations
 
 import datetime
+import logging
 import os
 import signal
 import sys
@@ -22,11 +23,13 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, but not in __all__
 from torch.nn.parallel import DistributedDataParallel
 
-from limbnet.errors import DeviceError, LimbnetError, TrainingError, UsageError
+from limbnet.console import set_up_logging
+from limbnet.devices import set_threads
+from limbnet.errors import LimbnetError, TrainingError
 
 Result = TypeVar("Result")
 
@@ -60,6 +63,14 @@ class Place:
         devices = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
 
+    def mean(self, values: Tensor) -> Tensor:
+        """Return the mean of a tensor over all processes; every process must call it."""
+        if self.world_size > 1:
+            values = values.clone()
+            dist.all_reduce(values)
+            values /= self.world_size
+        return values
+
     def wait_for_all(self) -> None:
         """Return when every process of the run has come here."""
         if self.world_size > 1:
@@ -68,48 +79,11 @@ class Place:
 
 @dataclass(frozen=True)
 class _Pipes:
-    """How processes answer: what went wrong, and what rank 0 returns."""
+    """How processes answer: what went wrong, what rank 0 returns, and from which level it prints."""
 
     reports: SimpleQueue[Exception]
     results: SimpleQueue[Any]
-
-
-def choose_devices(
-    device: str | None = None, gpus: int | None = None, gpu_index: Sequence[int] | None = None
-) -> list[torch.device]:
-    """Return one device per training process.
-
-    Args:
-        device: `cpu`, `cuda`, `cuda:1`, ...; None takes GPUs where there are any, or where some are asked for.
-        gpus: number of processes; on a CPU that many share it. None means one, or as many as `gpu_index` lists.
-        gpu_index: which GPUs, one for each process.
-
-    Raises:
-        DeviceError: GPUs that were asked for are not there.
-        UsageError: the arguments contradict each other.
-    """
-    count = gpus if gpus is not None else len(gpu_index or (0,))
-    if count < 1:
-        raise UsageError(f"--gpus is {count}.", "Give 1 or more.")
-    if gpu_index is not None and len(set(gpu_index)) < count:
-        raise UsageError(
-            f"--gpus is {count}, but --gpu_index lists {list(gpu_index)}.",
-            "List one index for each process, none twice.",
-        )
-    asked = device or ("cuda" if gpus is not None or gpu_index is not None or torch.cuda.is_available() else "cpu")
-    kind, _, number = asked.partition(":")
-    if kind != "cuda":
-        return [torch.device(asked)] * count
-    if number and (gpu_index is not None or count > 1):
-        raise UsageError(f"--device {asked} is one GPU.", "Choose several with --gpus and --gpu_index.")
-    indices = [int(number)] if number else list(gpu_index or range(count))[:count]
-    present = torch.cuda.device_count()
-    if missing := [index for index in indices if index >= present]:
-        raise DeviceError(
-            f"GPU {', '.join(map(str, missing))} was asked for; torch sees {present} GPUs here.",
-            "Train on fewer GPUs, or with --device cpu.",
-        )
-    return [torch.device("cuda", index) for index in indices]
+    log_level: str
 
 
 def launch(work: Callable[..., Result], devices: Sequence[torch.device], *arguments: Any) -> Result:
@@ -123,7 +97,8 @@ def launch(work: Callable[..., Result], devices: Sequence[torch.device], *argume
     # The store takes a free port itself and keeps it, so nobody can take it in between.
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     context = mp.get_context("spawn")
-    pipes = _Pipes(context.SimpleQueue(), context.SimpleQueue())
+    level = logging.getLevelName(logging.getLogger("limbnet").getEffectiveLevel())
+    pipes = _Pipes(context.SimpleQueue(), context.SimpleQueue(), level)
     places = [Place(device, rank, len(devices)) for rank, device in enumerate(devices)]
     processes = [
         context.Process(target=_work_at, args=(work, arguments, place, store.port, pipes), name=str(place.rank))
@@ -176,6 +151,7 @@ def _stop(processes: Sequence[BaseProcess]) -> None:
 
 def _work_at(work: Callable[..., Any], arguments: tuple[Any, ...], place: Place, port: int, pipes: _Pipes) -> None:
     """Body of a spawned process: join the group, work, and report the outcome."""
+    set_up_logging(pipes.log_level if place.speaks else "ERROR")
     _end_with_parent()
     try:
         _join_group(place, port)
@@ -203,7 +179,7 @@ def _join_group(place: Place, port: int) -> None:
     if place.device.type == "cuda":
         torch.cuda.set_device(place.device)
     else:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // place.world_size))
+        set_threads(processes=place.world_size)
         if sys.platform == "linux":
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     store = TCPStore("127.0.0.1", port, is_master=False, timeout=PATIENCE)

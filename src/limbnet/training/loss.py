@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from limbnet.models.bodyposenet import BodyPoseNet
 from limbnet.specs.train import FocalLossParams, ModelSpec, TrainSpec
 
 
@@ -116,18 +117,14 @@ class Regularisation:
         return weight.abs().sum() + weight.square().sum()
 
 
-def build_loss(spec: TrainSpec, model: nn.Module, regularised: Sequence[str]) -> PoseLoss:
+def build_loss(spec: TrainSpec, model: BodyPoseNet) -> PoseLoss:
     """Build the loss of a train spec for `model`.
 
-    Args:
-        spec: with `load_graph` the regularisation is off unless the spec itself names its kind or one of its factors.
-        model: the network.
-        regularised: names of the convolutions whose kernels and biases are penalised.
+    With `load_graph` the regularisation is off unless the spec itself names its kind or one of its factors.
     """
-    keys = {"regularization_type", "kernel_regularization_factor", "bias_regularization_factor"}
-    off = spec.load_graph and not keys & spec.model.model_fields_set
-    convolutions = [] if off else [model.get_submodule(name) for name in regularised]
-    kernels = [layer.weight for layer in convolutions if isinstance(layer.weight, Tensor)]
-    biases = [layer.bias for layer in convolutions if isinstance(layer.bias, Tensor)]
-    regularisation = Regularisation(kernels, biases, spec.model)
+    settings = spec.without_regularisation().model
+    layers = [layer for name, layer in model.conv_layers().items() if name in model.regularised_layers]
+    kernels = [layer.weight for layer in layers]
+    biases = [layer.bias for layer in layers if layer.bias is not None]
+    regularisation = Regularisation(kernels, biases, settings)
     return PoseLoss(spec.loss.focal_loss_params, regularisation if regularisation.terms else None)

@@ -1,0 +1,169 @@
+"""The results folder: checkpoints by epoch, the best one, the final model; and how a repeated command finds its way.
+
+`model.epoch-<N>.tlt` hold the network and the whole state of its training; the last `max_ckpt_to_keep` stay.
+`model.best.tlt` and `<final_model_name>.tlt` hold the network alone. Every file is written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from limbnet.errors import LimbnetError, ModelFileError, TrainingError
+from limbnet.models.checkpoint import LoadedModel, load_model, save_model
+from limbnet.models.info import ModelInfo
+from limbnet.training.state import TrainingState
+
+log = logging.getLogger(__name__)
+
+SUFFIX = ".tlt"
+
+#: Keys of a train spec that may change between the beginning of a run and its end: they leave the weights alone.
+FREE_KEYS = frozenset(
+    {
+        "checkpoint_dir",
+        "checkpoint_n_epoch",
+        "dataloader.workers",
+        "final_model_name",
+        "inference_spec",
+        "log_every_n_secs",
+        "max_ckpt_to_keep",
+        "num_epoch",
+        "summary_every_n_steps",
+        "validation_every_n_epoch",
+    }
+)
+
+
+@dataclass
+class CheckpointFolder:
+    """The checkpoints of one run.
+
+    Attributes:
+        folder: the results folder.
+        info: what every file says about the model; its `spec` is the run's.
+        facts: what a resumed run must share beside the spec: number of processes, of samples, ...
+        key: encrypts the files.
+        keep: how many checkpoints by epoch stay.
+        final_name: name of the final model, without suffix.
+    """
+
+    folder: Path
+    info: ModelInfo
+    facts: dict[str, Any]
+    key: str | None = None
+    keep: int = 100
+    final_name: str = "bpnet_model"
+
+    def path(self, epoch: int) -> Path:
+        """Return the file of an epoch."""
+        return self.folder / f"model.epoch-{epoch}{SUFFIX}"
+
+    @property
+    def best_path(self) -> Path:
+        """The file of the best validation so far."""
+        return self.folder / f"model.best{SUFFIX}"
+
+    @property
+    def final_path(self) -> Path:
+        """The model at the end of training."""
+        return self.folder / f"{self.final_name}{SUFFIX}"
+
+    def epochs(self) -> list[int]:
+        """Return the epochs that have a file, the newest first."""
+        found = (re.fullmatch(rf"model\.epoch-(\d+){re.escape(SUFFIX)}", path.name) for path in _files(self.folder))
+        return sorted((int(match[1]) for match in found if match), reverse=True)
+
+    def save(self, state: TrainingState) -> Path:
+        """Write the checkpoint of the epoch just done, then remove those beyond the last `keep`."""
+        path = self.path(state.epoch)
+        self._write(path, state, state.capture() | {"facts": self.facts})
+        for epoch in [epoch for epoch in self.epochs() if epoch <= state.epoch][self.keep :]:
+            self.path(epoch).unlink(missing_ok=True)
+        return path
+
+    def save_best(self, state: TrainingState, ap: float) -> None:
+        """Write the network of the best validation."""
+        self._write(self.best_path, state, extra={"AP": ap})
+
+    def save_final(self, state: TrainingState) -> None:
+        """Write the network at the end of training."""
+        self._write(self.final_path, state)
+
+    def _write(
+        self,
+        path: Path,
+        state: TrainingState,
+        training: dict[str, Any] | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        info = replace(self.info, extra={**self.info.extra, "epoch": state.epoch, **(extra or {})})
+        save_model(path, state.shown_model(), info, key=self.key, training=training)
+
+    def latest(self) -> LoadedModel | None:
+        """Return the newest checkpoint that can be read, None when there is none; damaged ones are named.
+
+        Raises:
+            TrainingError: there are checkpoints, but not one can be read.
+        """
+        problems: list[LimbnetError] = []
+        for epoch in self.epochs():
+            try:
+                loaded = load_model(self.path(epoch), self.key)
+                if not loaded.training or "facts" not in loaded.training:
+                    raise ModelFileError(f"'{self.path(epoch)}' holds a network, but no state of its training.")
+            except ModelFileError as error:
+                problems.append(error)
+                log.warning("%s", error.what)
+                continue
+            if problems:
+                log.warning("Going on from the checkpoint before it: '%s'.", self.path(epoch))
+            return loaded
+        if problems:
+            raise TrainingError(
+                "No checkpoint in the results folder can be read:\n  " + "\n  ".join(error.what for error in problems),
+                "Give the key they were written with, or name another results folder to begin anew.",
+            )
+        return None
+
+    def check_same_run(self, loaded: LoadedModel) -> None:
+        """Refuse to go on with a run that another spec began.
+
+        Raises:
+            TrainingError: names every key that differs.
+        """
+        theirs = dict(flattened(loaded.info.spec)) | dict(flattened((loaded.training or {})["facts"]))
+        ours = dict(flattened(self.info.spec)) | dict(flattened(self.facts))
+        differing = [
+            f"{key}: {theirs.get(key)!r} then, {ours.get(key)!r} now"
+            for key in sorted(theirs.keys() | ours.keys())
+            if key not in FREE_KEYS and theirs.get(key) != ours.get(key)
+        ]
+        if differing:
+            raise TrainingError(
+                f"The results folder '{self.folder}' holds checkpoints of another run. What differs:\n  "
+                + "\n  ".join(differing),
+                "Name another results folder with -r, or go on with the spec that the run began with.",
+            )
+        then, now = loaded.info.spec.get("num_epoch"), self.info.spec.get("num_epoch")
+        if then != now:
+            log.warning(
+                "num_epoch was %s and is %s now: the learning rate follows the new length from here.", then, now
+            )
+
+
+def flattened(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, value) of nested mappings."""
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield from flattened(value, f"{prefix}{key}.")
+        else:
+            yield prefix + str(key), value
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []

@@ -1,0 +1,96 @@
+"""Everything that changes during training, taken out for a checkpoint and put back: a resumed run misses nothing."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from limbnet.models.bodyposenet import BodyPoseNet
+from limbnet.training.ema import MovingAverage
+from limbnet.training.precision import Precision
+
+
+@dataclass
+class TrainingState:
+    """The network and all that its training has gathered.
+
+    Attributes:
+        model: the network with the weights of the last update.
+        optimiser: holds the momentum of every parameter.
+        precision: holds the loss scale of float16 training.
+        average: the moving average of the weights, None when the spec asks for none.
+        epoch: passes over the data done so far.
+        start_epoch: the epoch that fine-tuning went on from, 0 otherwise.
+        history: a row of `metrics.csv` for each epoch of this run.
+        best: `{"epoch": ..., "AP": ...}` of the best validation so far, {} before the first.
+    """
+
+    model: BodyPoseNet
+    optimiser: torch.optim.Optimizer
+    precision: Precision
+    average: MovingAverage | None
+    epoch: int = 0
+    start_epoch: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, float] = field(default_factory=dict)
+
+    def capture(self) -> dict[str, Any]:
+        """Return nested values for a checkpoint; without a moving average the weights themselves are left out."""
+        return {
+            "epoch": self.epoch,
+            "start_epoch": self.start_epoch,
+            "history": self.history,
+            "best": self.best,
+            "optimiser": self._slots(),
+            "precision": self.precision.state(),
+            "average_updates": self.average.updates if self.average else None,
+            "weights": dict(self.model.state_dict()) if self.average else None,
+            "random": torch.get_rng_state(),
+        }
+
+    def restore(self, saved: dict[str, Any], weights: dict[str, Tensor]) -> None:
+        """Take over what `capture` returned.
+
+        Args:
+            saved: the captured values.
+            weights: those the checkpoint shows to the world: the average where there is one.
+        """
+        self.epoch, self.start_epoch = saved["epoch"], saved["start_epoch"]
+        self.history, self.best = list(saved["history"]), dict(saved["best"])
+        self.model.load_state_dict(saved["weights"] or weights)
+        if self.average:
+            averaged = {name: tensor.to(self.average.weights[name].device).clone() for name, tensor in weights.items()}
+            self.average.weights = averaged
+            self.average.updates = saved["average_updates"] or 0
+        self._restore_slots(saved["optimiser"])
+        self.precision.restore(saved["precision"])
+        torch.set_rng_state(saved["random"])
+
+    def shown_model(self) -> BodyPoseNet:
+        """Return a copy of the network as it is saved, validated and deployed: averaged where there is an average."""
+        model = copy.deepcopy(self.model)
+        if self.average:
+            model.load_state_dict(self.average.weights)
+        return model
+
+    def _slots(self) -> dict[str, dict[str, Tensor]]:
+        """Return the optimiser's tensors by parameter name."""
+        names = {id(parameter): name for name, parameter in self.model.named_parameters()}
+        return {
+            names[id(parameter)]: {slot: value for slot, value in slots.items() if isinstance(value, Tensor)}
+            for parameter, slots in self.optimiser.state.items()
+        }
+
+    def _restore_slots(self, saved: dict[str, dict[str, Tensor]]) -> None:
+        """Put the optimiser's tensors back, in the memory layout of their parameters, as fused kernels need them."""
+        for name, parameter in self.model.named_parameters():
+            slots: dict[str, Tensor] = {}
+            for slot, value in saved.get(name, {}).items():
+                like = parameter if value.shape == parameter.shape else value
+                slots[slot] = torch.empty_like(like, device=parameter.device).copy_(value)
+            if slots:
+                self.optimiser.state[parameter] = slots

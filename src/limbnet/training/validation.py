@@ -1,0 +1,95 @@
+"""Validation while training: average precision on the test data, measured as `limbnet evaluate` measures it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from limbnet.data.coco import CocoDataset, load_coco
+from limbnet.errors import LimbnetError, TrainingError
+from limbnet.evaluation.coco import evaluate_keypoints, sigmas_for
+from limbnet.models.bodyposenet import BodyPoseNet
+from limbnet.models.info import ModelInfo
+from limbnet.runtime.predictor import PoseEstimator
+from limbnet.runtime.torch_engine import TorchEngine
+from limbnet.skeleton import Skeleton
+from limbnet.specs.dataset import Category
+from limbnet.specs.inference import InferenceSpec
+from limbnet.specs.load import load_dataset_spec, load_inference_spec
+from limbnet.specs.train import TrainSpec
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TestData:
+    """The test part of one dataset."""
+
+    __test__ = False  # not a test of pytest's
+
+    dataset: CocoDataset
+    category: Category
+    sigmas: tuple[float, ...]
+
+
+class Validator:
+    """Measures the average precision of a network on the test data of every dataset a train spec names.
+
+    Args:
+        spec: its `inference_spec` says how pictures are fitted; without one the training's input size is used.
+        skeleton: what the network has learned.
+
+    Raises:
+        TrainingError: test data are missing or wrong.
+    """
+
+    def __init__(self, spec: TrainSpec, skeleton: Skeleton) -> None:
+        self.settings = load_inference_spec(spec.inference_spec) if spec.inference_spec else InferenceSpec()
+        names = spec.dataloader.dataset_config.dataset_specs
+        self.data = {name: _test_data(name, path, skeleton) for name, path in names.items()}
+
+    def first_picture(self) -> Path:
+        """Return a picture to rehearse with."""
+        return next(iter(self.data.values())).dataset.images[0].path
+
+    def estimator(self, model: BodyPoseNet, info: ModelInfo, device: torch.device) -> PoseEstimator:
+        """Put a network, which is taken over, behind the estimator that every command uses."""
+        return PoseEstimator.from_spec(TorchEngine(model, info, device), self.settings)
+
+    def score(self, model: BodyPoseNet, info: ModelInfo, device: torch.device) -> dict[str, float]:
+        """Return `{"AP": ..., "AP50": ..., "AR": ...}`, means over the datasets; `model` is taken over."""
+        estimator = self.estimator(model, info, device)
+        scores = [_score(estimator, data) for data in self.data.values()]
+        return {name: sum(score[name] for score in scores) / len(scores) for name in scores[0]}
+
+
+def _test_data(name: str, path: Path, skeleton: Skeleton) -> TestData:
+    try:
+        spec = load_dataset_spec(path)
+        part = spec.part("test")
+        root = spec.root_directory_path
+        dataset = load_coco(
+            root / part.annotation_root_dir_path, root / part.images_root_dir_path, spec.category, False
+        )
+    except LimbnetError as error:
+        raise TrainingError(
+            f"Validation needs the test data of dataset '{name}': {error}",
+            "Set validation_every_n_epoch to 0 to train without validation.",
+        ) from error
+    return TestData(dataset, spec.category, sigmas_for(spec.category.keypoints, spec.category.sigmas, skeleton))
+
+
+def _score(estimator: PoseEstimator, data: TestData) -> dict[str, float]:
+    images = data.dataset.images
+    results: list[dict[str, Any]] = []
+    for result in estimator.stream(image.path for image in images):
+        if result.poses is None:
+            log.warning("Validation counts no detections for a picture: %s", result.error)
+            continue
+        results += result.poses.to_coco(images[result.index].id, data.category.keypoints, data.category.id)
+    scores = evaluate_keypoints(data.dataset.annotation_file, results, data.sigmas, data.category.id)
+    return {"AP": scores.ap, "AP50": float(scores.values[1]), "AR": float(scores.values[5])}
