@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,6 +114,7 @@ def _between_cells(scale: float, shift: float, stride: int) -> tuple[float, floa
     return scale, (scale * middle + shift - middle) / stride
 
 
+@lru_cache(maxsize=32)
 def cubic_weights(out: int, size: int, scale: float, shift: float) -> NDArray[np.float32]:
     """Return (out, size) weights that sample a line of `size` values at scale i + shift, i = 0 ... out - 1.
 
