@@ -15,9 +15,17 @@ def convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, gro
 
 
 def conv_norm(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, relu: bool = True) -> nn.Sequential:
-    """Return convolution `0`, batch norm `1` and, when asked for, ReLU `2`."""
-    layers: list[nn.Module] = [convolution(inputs, outputs, kernel, stride), nn.BatchNorm2d(outputs)]
-    return nn.Sequential(*layers, nn.ReLU()) if relu else nn.Sequential(*layers)
+    """Return convolution `0`, batch norm `1` and ReLU `2`; without ReLU for what is added to other maps."""
+    if not relu:
+        return nn.Sequential(convolution(inputs, outputs, kernel, stride), added_norm(outputs))
+    return nn.Sequential(convolution(inputs, outputs, kernel, stride), nn.BatchNorm2d(outputs), nn.ReLU())
+
+
+def added_norm(channels: int) -> nn.BatchNorm2d:
+    """Return a batch norm whose result is added to other maps: it starts at 0.25, so that sums stay within FP16."""
+    norm = nn.BatchNorm2d(channels)
+    nn.init.constant_(norm.weight, 0.25)
+    return norm
 
 
 def upsampling(inputs: int, outputs: int) -> nn.Sequential:
@@ -33,7 +41,7 @@ class BasicBlock(nn.Module):
         self.conv1 = convolution(channels, channels)
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = convolution(channels, channels)
-        self.bn2 = nn.BatchNorm2d(channels)
+        self.bn2 = added_norm(channels)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, C, h, w) to the same shape."""
@@ -55,7 +63,7 @@ class Bottleneck(nn.Module):
         self.conv2 = convolution(width, width, 3, stride)
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = convolution(width, outputs, 1)
-        self.bn3 = nn.BatchNorm2d(outputs)
+        self.bn3 = added_norm(outputs)
         projects = stride != 1 or inputs != outputs
         self.downsample = conv_norm(inputs, outputs, 1, stride, relu=False) if projects else nn.Identity()
 
@@ -83,17 +91,12 @@ def initialise(network: nn.Module, heads: Iterable[nn.Conv2d]) -> None:
 
     The publications draw every weight with a deviation of 0.001, which works only behind a norm in training mode: in
     evaluation mode such a network fades to denormal numbers, which are slow and hide mistakes. Here He's
-    initialisation keeps the scale, and the norm that closes a residual block starts at 0.25 so that sums stay within
-    FP16. The `heads`, which return maps, do start at the published deviation of 0.001.
+    initialisation keeps the scale. The `heads`, which return maps, do start at the published deviation of 0.001.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, BasicBlock):
-            nn.init.constant_(module.bn2.weight, 0.25)
-        elif isinstance(module, Bottleneck):
-            nn.init.constant_(module.bn3.weight, 0.25)
     for head in heads:
         nn.init.normal_(head.weight, std=0.001)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from limbnet.models.zoo.blocks import BasicBlock, conv_norm, initialise
+from limbnet.models.zoo.blocks import BasicBlock, added_norm, conv_norm, initialise
 from limbnet.models.zoo.hrnet import HRNetTrunk
 from limbnet.models.zoo.outputs import OffsetMaps, PoseScores
 
@@ -76,7 +76,7 @@ class AdaptiveBlock(nn.Module):
         self.transform_matrix_conv = nn.Conv2d(channels, 4, 3, padding=1)
         self.translation_conv = nn.Conv2d(channels, 2, 3, padding=1)
         self.adapt_conv = DeformableConvolution(channels, channels)
-        self.bn = nn.BatchNorm2d(channels)
+        self.bn = added_norm(channels)
 
     def places(self, features: Tensor) -> Tensor:
         """Return where the taps of each cell are read: (B, 2, 9, h, w), y then x, in cells relative to the cell."""
@@ -114,7 +114,6 @@ class DEKR(HRNetTrunk):
             if isinstance(block, AdaptiveBlock):
                 nn.init.zeros_(block.transform_matrix_conv.weight)
                 nn.init.zeros_(block.translation_conv.weight)
-                nn.init.constant_(block.bn.weight, 0.25)
 
     def forward(self, images: Tensor) -> OffsetMaps:
         """Map normalised images (B, 3, H, W), sides multiples of 32, to the maps at stride 4."""

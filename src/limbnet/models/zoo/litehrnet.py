@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from limbnet.models.zoo.blocks import channel_shuffle, convolution, initialise
+from limbnet.models.zoo.blocks import added_norm, channel_shuffle, convolution, initialise
 from limbnet.models.zoo.outputs import JointMaps
 
 Unit = Literal["shuffle", "weighting"]
@@ -60,14 +60,10 @@ def depthwise(channels: int, stride: int = 1) -> ConvUnit:
 
 
 def separable(inputs: int, outputs: int, stride: int, relu: bool) -> nn.Sequential:
-    """Return 3x3 depthwise `0`, norm `1`, 1x1 `2`, norm `3` and, when asked for, ReLU: transitions and ways down."""
-    layers: list[nn.Module] = [
-        convolution(inputs, inputs, 3, stride, inputs),
-        nn.BatchNorm2d(inputs),
-        convolution(inputs, outputs, 1),
-        nn.BatchNorm2d(outputs),
-    ]
-    return nn.Sequential(*layers, nn.ReLU()) if relu else nn.Sequential(*layers)
+    """Return 3x3 depthwise `0`, norm `1`, 1x1 `2`, norm `3` and ReLU; without it for what is added to other maps."""
+    depthwise_part = [convolution(inputs, inputs, 3, stride, inputs), nn.BatchNorm2d(inputs)]
+    last = [nn.BatchNorm2d(outputs), nn.ReLU()] if relu else [added_norm(outputs)]
+    return nn.Sequential(*depthwise_part, convolution(inputs, outputs, 1), *last)
 
 
 class Stem(nn.Module):
@@ -95,7 +91,9 @@ class ShuffleUnit(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         half = channels // 2
-        self.branch2 = nn.Sequential(ConvUnit(half, half), depthwise(half), ConvUnit(half, half))
+        middle = depthwise(half)
+        nn.init.constant_(middle.bn.weight, 0.5)  # the exchange after two units doubles the first branch
+        self.branch2 = nn.Sequential(ConvUnit(half, half), middle, ConvUnit(half, half))
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, C, h, w) to the same shape."""
@@ -212,7 +210,7 @@ def fuse_path(widths: Sequence[int], target: int, source: int) -> nn.Module:
     if source > target:
         return nn.Sequential(
             convolution(widths[source], widths[target], 1),
-            nn.BatchNorm2d(widths[target]),
+            added_norm(widths[target]),
             nn.Upsample(scale_factor=2 ** (source - target), mode="nearest"),
         )
     steps = [separable(widths[source], widths[source], 2, relu=True) for _ in range(target - source - 1)]
