@@ -11,8 +11,12 @@ from limbnet.errors import LimbnetError, UsageError, nearest
 
 #: Command: (module with HELP, add_arguments and run; one line for the table). A module is imported when asked for.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "dataset_convert": ("limbnet.commands.dataset_convert", "convert COCO annotations to training records and masks"),
+    "dataset_convert": ("limbnet.commands.dataset_convert", "turn COCO annotations into training records and masks"),
+    "train": ("limbnet.commands.train", "train a network; the same command again goes on where it stopped"),
+    "evaluate": ("limbnet.commands.evaluate", "measure a model: COCO's ten keypoint numbers"),
+    "inference": ("limbnet.commands.inference", "find people in pictures and draw them"),
     "prune": ("limbnet.commands.prune", "remove a network's weakest filters"),
+    "zoo": ("limbnet.commands.zoo", "list published networks, check weight files against them"),
 }
 
 #: Names that users of TAO know.

@@ -64,11 +64,15 @@ class CommandParser(argparse.ArgumentParser):
         return flag + equals + value
 
     def _is_strange(self, word: str) -> bool:
-        """Tell whether a word looks like a flag that is not declared; `-4` and `-n8` do not."""
+        """Tell whether a word looks like a flag that is not declared; `-4`, `-n8` and `-m./file` do not.
+
+        A letter is never glued to a short flag: `-resume` would else be `-r esume`.
+        """
         known = self._option_string_actions
-        if word[:1] not in DASHES or len(word) < 2 or word[1:2].isdigit() or word[1:2] == ".":
+        if word[:1] not in DASHES or len(word) < 2 or word[1].isdigit() or word[1] == ".":
             return False
-        return word.partition("=")[0] not in known and (word[1] in DASHES or word[:2] not in known)
+        glued = word[:2] in known and not word[2:3].isalpha()
+        return not glued and word.partition("=")[0] not in known
 
 
 class _Formatter(argparse.HelpFormatter):
@@ -84,12 +88,17 @@ class _Formatter(argparse.HelpFormatter):
         return f"{text} (default: %(default)s)"
 
 
-def run_command(name: str, module: ModuleType, words: Sequence[str]) -> int:
-    """Parse the words after a command's name, set up logging, and run it."""
+def command_parser(name: str, module: ModuleType) -> CommandParser:
+    """Return the parser of a command's flags."""
     parser = CommandParser(name, module.HELP)
     module.add_arguments(parser)
     flags.log_level(parser)
-    arguments = parser.read(words)
+    return parser
+
+
+def run_command(name: str, module: ModuleType, words: Sequence[str]) -> int:
+    """Parse the words after a command's name, set up logging, and run it."""
+    arguments = command_parser(name, module).read(words)
     from limbnet.console import set_up_logging
 
     set_up_logging(arguments.log_level)
