@@ -1,4 +1,4 @@
-"""Choosing devices and counting cores; what needs a GPU is checked with torch's answers replaced, and on one if there is one."""
+"""Choosing devices and counting cores; the choice among GPUs is checked with torch's answers replaced."""
 
 from __future__ import annotations
 

@@ -56,8 +56,12 @@ def test_a_folder_that_cannot_be_written_is_one_message(tmp_path: Path) -> None:
 def test_the_first_error_wins_over_a_status_that_cannot_be_written(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(DataError, match="first"), StatusLog(tmp_path / "results", "train"):
-        (tmp_path / "results" / "status.json").unlink()
-        (tmp_path / "results" / "status.json").mkdir()
-        raise DataError("first")
+    def train() -> None:
+        with StatusLog(tmp_path, "train"):
+            (tmp_path / "status.json").unlink()
+            (tmp_path / "status.json").mkdir()
+            raise DataError("first")
+
+    with pytest.raises(DataError, match="first"):
+        train()
     assert "status.json" in caplog.text
