@@ -28,7 +28,7 @@ test-long: setup
 	$(BIN)/python -m pytest -m long
 
 demo: setup
-	PATH="$(CURDIR)/$(BIN):$$PATH" bash scripts/demo.sh demo
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash scripts/demo.sh
 
 bench: setup
 	$(BIN)/python -m benchmarks
