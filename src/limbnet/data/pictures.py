@@ -28,11 +28,13 @@ def read_picture(path: Path | str) -> NDArray[np.uint8]:
     Raises:
         DataError: the file is missing, no picture, or cut short.
     """
-    return _pixels(path, None)
+    return _pixels(path, None)[0]
 
 
-def read_picture_reduced(path: Path | str, at_least: tuple[int, int]) -> NDArray[np.uint8]:
+def read_picture_reduced(path: Path | str, at_least: tuple[int, int]) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     """Read a picture at the smallest scale of 1, 1/2, 1/4 or 1/8 that its format decodes cheaply (JPEG does).
+
+    Returns the pixels, and the (height, width) of the whole picture.
 
     Both sides stay at least as large as `at_least` (height, width), in the picture's shown orientation, unless the
     picture itself is smaller. For training, where most pictures are much larger than the network's input. Otherwise
@@ -51,9 +53,10 @@ def picture_size(path: Path | str) -> tuple[int, int]:
         return _shown(image, (image.height, image.width))
 
 
-def _pixels(path: Path | str, at_least: tuple[int, int] | None) -> NDArray[np.uint8]:
-    """Decode a picture, reduced if `at_least` allows it."""
+def _pixels(path: Path | str, at_least: tuple[int, int] | None) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """Decode a picture, reduced if `at_least` allows it; return the (height, width) of the whole picture too."""
     with _opened(path) as image:
+        size = _shown(image, (image.height, image.width))
         try:
             if at_least is not None:
                 height, width = _shown(image, at_least)
@@ -64,7 +67,7 @@ def _pixels(path: Path | str, at_least: tuple[int, int] | None) -> NDArray[np.ui
             raise DataError(
                 f"The picture '{path}' is cut short or damaged ({error}).", "Copy it again or remove it."
             ) from error
-        return _rgb(upright)
+        return rgb_pixels(upright), size
 
 
 def _opened(path: Path | str) -> Image.Image:
@@ -93,7 +96,7 @@ def _shown(image: Image.Image, size: tuple[int, int]) -> tuple[int, int]:
     return (size[1], size[0]) if sideways else size
 
 
-def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+def rgb_pixels(image: Image.Image) -> NDArray[np.uint8]:
     """Convert any of Pillow's modes to (height, width, 3) uint8 RGB."""
     if image.mode.startswith("I"):  # 16 bits, of which the upper 8 are shown
         grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
