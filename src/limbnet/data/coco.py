@@ -10,19 +10,17 @@ import gc
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from limbnet.data.checks import Problems, finite_numbers
 from limbnet.data.masks import Segmentation, compact_segmentation
 from limbnet.errors import DataError
 from limbnet.specs.dataset import Category
-
-#: A message lists so many problems and counts the rest.
-PROBLEMS_SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,28 +102,6 @@ class CocoDataset:
         )
 
 
-@dataclass
-class _Problems:
-    """The mistakes found in one file."""
-
-    file: Path
-    found: list[str] = field(default_factory=list)
-
-    def add(self, text: str) -> None:
-        self.found.append(text)
-
-    def stop_if_any(self) -> None:
-        if not self.found:
-            return
-        lines = self.found[:PROBLEMS_SHOWN]
-        if len(self.found) > len(lines):
-            lines.append(f"... and {len(self.found) - len(lines)} more")
-        raise DataError(
-            f"The annotation file '{self.file}' has {len(self.found)} problem(s):\n  " + "\n  ".join(lines),
-            "Mend or remove these entries and repeat the command.",
-        )
-
-
 def load_coco(
     annotation_file: Path | str, images_dir: Path | str, category: Category, segmentations: bool = True
 ) -> CocoDataset:
@@ -148,7 +124,7 @@ def load_coco(
     file, images_dir = Path(annotation_file), Path(images_dir)
     with _without_garbage_collection():
         content = _read_json(file)
-        problems = _Problems(file)
+        problems = Problems(file)
         _check_joint_names(content, category, problems)
         images = _read_images(content["images"], images_dir, problems)
         problems.stop_if_any()
@@ -215,7 +191,7 @@ def _read_json(file: Path) -> dict[str, Any]:
     return content
 
 
-def _check_joint_names(content: dict[str, Any], category: Category, problems: _Problems) -> None:
+def _check_joint_names(content: dict[str, Any], category: Category, problems: Problems) -> None:
     """Compare the file's own list of joints, if it has one, with the dataset spec's."""
     expected = list(category.keypoints)
     for entry in content.get("categories") or []:
@@ -230,7 +206,7 @@ def _check_joint_names(content: dict[str, Any], category: Category, problems: _P
             problems.add(f"category '{category.name}' has the keypoints of the dataset spec in another order")
 
 
-def _read_images(entries: list[dict[str, Any]], images_dir: Path, problems: _Problems) -> list[CocoImage]:
+def _read_images(entries: list[dict[str, Any]], images_dir: Path, problems: Problems) -> list[CocoImage]:
     """Return the pictures; entries that are wrong are noted and left out."""
     images: list[CocoImage] = []
     seen: set[int] = set()
@@ -262,7 +238,7 @@ def stays_inside(name: str) -> bool:
 
 
 def _read_annotations(
-    entries: list[dict[str, Any]], images: list[CocoImage], joints: int, segmentations: bool, problems: _Problems
+    entries: list[dict[str, Any]], images: list[CocoImage], joints: int, segmentations: bool, problems: Problems
 ) -> tuple[NDArray[np.int64], Annotations]:
     """Return the picture each annotation belongs to, (A,), and the annotations in the order of the file."""
     place = {image.id: number for number, image in enumerate(images)}
@@ -278,15 +254,17 @@ def _read_annotations(
         if segmentations:
             regions.append(_region(entry, images[image], labels[number], problems))
     unlabelled = [0] * (3 * joints)
-    keypoints = _numbers([e.get("keypoints") or unlabelled for e in entries], 3 * joints, "keypoints", labels, problems)
-    boxes = _numbers([e.get("bbox") for e in entries], 4, "bbox", labels, problems)
-    areas = _numbers([[e.get("area")] for e in entries], 1, "area", labels, problems)[:, 0]
+    keypoints = finite_numbers(
+        [e.get("keypoints") or unlabelled for e in entries], 3 * joints, "keypoints", labels, problems
+    )
+    boxes = finite_numbers([e.get("bbox") for e in entries], 4, "bbox", labels, problems)
+    areas = finite_numbers([[e.get("area")] for e in entries], 1, "area", labels, problems)[:, 0]
     crowd = np.array([bool(e.get("iscrowd", 0)) for e in entries], dtype=bool)
     confidence = None
     if any("keypoint_confidence" in entry for entry in entries):
         certain = [1.0] * joints
         raw = [entry.get("keypoint_confidence", certain) for entry in entries]
-        confidence = _numbers(raw, joints, "keypoint_confidence", labels, problems)
+        confidence = finite_numbers(raw, joints, "keypoint_confidence", labels, problems)
         for number in map(int, np.flatnonzero(((confidence < 0) | (confidence > 1)).any(axis=1))):
             problems.add(f"{labels[number]}: keypoint_confidence has a number outside 0 to 1")
     keypoints = keypoints.reshape(-1, joints, 3)
@@ -303,7 +281,7 @@ def _read_annotations(
     return rows, Annotations(keypoints, labelled_count, boxes, areas, crowd, confidence, regions)
 
 
-def _region(entry: dict[str, Any], image: CocoImage, label: str, problems: _Problems) -> Segmentation:
+def _region(entry: dict[str, Any], image: CocoImage, label: str, problems: Problems) -> Segmentation:
     """Return the compact region of one annotation, () where it has none."""
     if not entry.get("segmentation"):
         return ()
@@ -319,7 +297,7 @@ def _check_boxes(
     areas: NDArray[np.float64],
     labelled_count: NDArray[np.int64],
     labels: list[str],
-    problems: _Problems,
+    problems: Problems,
 ) -> None:
     """Note boxes without area around labelled people, and sides or areas below zero."""
     sides = boxes[:, 2:]
@@ -328,32 +306,3 @@ def _check_boxes(
         problems.add(f"{labels[number]}: its bbox is {sides[number, 0]:g} wide and {sides[number, 1]:g} high")
     for number in map(int, np.flatnonzero(areas < 0)):
         problems.add(f"{labels[number]}: area is {areas[number]:g}")
-
-
-def _numbers(rows: list[Any], width: int, name: str, labels: list[str], problems: _Problems) -> NDArray[np.float64]:
-    """Return (len(rows), width) float64; rows that are no `width` finite numbers are noted and become zeros."""
-    good = [isinstance(row, list) and len(row) == width for row in rows]
-    for number, fits in enumerate(good):
-        if not fits:
-            row = rows[number]
-            found = f"{len(row)} numbers" if isinstance(row, list) else repr(row)
-            problems.add(f"{labels[number]}: {name} has {found}, expected {width} numbers")
-    zeros = [0.0] * width
-    rows = [row if fits else zeros for row, fits in zip(rows, good, strict=True)]
-    try:
-        values = np.array(rows, dtype=np.float64).reshape(len(rows), width)
-    except (TypeError, ValueError):
-        values = np.array([_numbers_or_nan(row, width) for row in rows]).reshape(len(rows), width)
-    finite = np.isfinite(values).all(axis=1)
-    for number in map(int, np.flatnonzero(~finite)):
-        problems.add(f"{labels[number]}: {name} has a value that is no finite number")
-    values[~finite] = 0
-    return values
-
-
-def _numbers_or_nan(row: list[Any], width: int) -> NDArray[np.float64]:
-    """Return one row as numbers, or as NaN when some are none."""
-    try:
-        return np.array(row, dtype=np.float64).reshape(width)
-    except (TypeError, ValueError):
-        return np.full(width, np.nan)

@@ -132,8 +132,9 @@ class BatchMaker(Dataset[Batch]):
             self.input_size,
             augmentation.spatial_aug_params.target_person_scale,
         )
-        pixels = read_picture_reduced(picture.path, needed_size(transform, size))
-        _check_shape(pixels, size, picture.path)
+        pixels, found = read_picture_reduced(picture.path, needed_size(transform, size))
+        if found != size:
+            raise _wrong_size(picture.path, found, size)
         image = warp_picture(pixels, transform, size, self.input_size)
         if augmentation.colour_aug_params is not None:
             image = change_colours(image, augmentation.colour_aug_params, rng)
@@ -154,14 +155,11 @@ class BatchMaker(Dataset[Batch]):
         return image, heatmaps, pafs, cells[None] / np.float32(MASK_BACKGROUND)
 
 
-def _check_shape(pixels: NDArray[np.uint8], size: tuple[int, int], path: str) -> None:
-    """Compare a picture, decoded at 1/1 to 1/8, with the size in the annotations."""
-    found = pixels.shape[0], pixels.shape[1]
-    if any(found == (-(-size[0] // scale), -(-size[1] // scale)) for scale in (1, 2, 4, 8)):
-        return
-    raise DataError(
+def _wrong_size(path: str, found: tuple[int, int], annotated: tuple[int, int]) -> DataError:
+    """Build the error for a picture that is not the one that was annotated."""
+    return DataError(
         f"The picture '{path}' is {found[0]}x{found[1]} pixels (height x width, turned as its EXIF tag says), "
-        f"but the annotations say {size[0]}x{size[1]}.",
+        f"but the annotations say {annotated[0]}x{annotated[1]}.",
         "Annotations must be made on the picture as it is shown.",
     )
 
@@ -240,6 +238,7 @@ class TrainingData:
             num_workers=self.workers,
             prefetch_factor=PREFETCH if self.workers else None,
             worker_init_fn=_start_worker,
+            generator=torch.Generator(),  # else every stream would take a number from torch's global generator
             pin_memory=torch.cuda.is_available(),
         )
         stream = iter(loader)
