@@ -70,13 +70,11 @@ RESNET_BLOCKS = {18: ((2, 2, 2), False), 34: ((3, 4, 6), False), 50: ((3, 4, 6),
 BLOCK_CHANNELS = (64, 128, 256)
 
 
-def build_vgg(
-    build: LayerBuilder, *, width: float = 1.0, use_bias: bool = False, use_batch_norm: bool = True, **_: Any
-) -> Backbone:
+def build_vgg(build: LayerBuilder, *, width: float = 1.0, use_bias: bool = False, **_: Any) -> Backbone:
     """VGG-19 (Simonyan and Zisserman 2015) as BodyPoseNet changes it. Stride 8.
 
     No pooling but stride 2 on the first convolution of blocks 2, 3 and 4; blocks 4 and 5 give way to two convolutions
-    of 512 channels and a closing one of 256.
+    of 512 channels and a closing one of 256. There is always batch norm.
     """
     chain, channels, convs = Chain(), 3, []
     for block, letters, block_channels, first_stride in VGG_19_BLOCKS:
@@ -85,7 +83,7 @@ def build_vgg(
             added, channels = build.conv(
                 prefix + "conv_1", channels, scaled(block_channels, width), 3,
                 stride=first_stride if letter == "a" else 1, bias=use_bias,
-                norm=prefix + "bn_1" if use_batch_norm else "", relu=prefix + "relu",
+                norm=prefix + "bn_1", relu=prefix + "relu",
             )  # fmt: skip
             chain += added
             convs.append(prefix + "conv_1")

@@ -58,8 +58,8 @@ class Design:
             problems.append(f"{self.stages} stages; 2 to 7 are possible")
         for name in ("stage1_kernel_sizes", "stageT_kernel_sizes"):
             sizes = getattr(self, name)
-            if not sizes or any(size < 1 or size % 2 == 0 for size in sizes):
-                problems.append(f"{name} is {list(sizes)}; one or more odd kernel sizes are needed")
+            if not sizes or min(sizes) < 1:
+                problems.append(f"{name} is {list(sizes)}; one or more kernel sizes are needed")
         return problems
 
 

@@ -42,7 +42,8 @@ class Stage:
     def __call__(self, layers: nn.ModuleDict, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, h, w) to heatmaps (B, K+1, h, w) and part affinity fields (B, 2L, h, w)."""
         x = self.trunk(layers, x)
-        return self.heat(layers, x), self.paf(layers, x)
+        paf = self.paf(layers, x)  # first, as it is built
+        return self.heat(layers, x), paf
 
 
 @dataclass(frozen=True)
