@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
-from limbnet.data.pictures import read_picture
+from limbnet.data.pictures import read_picture, rgb_pixels
 from limbnet.errors import DataError
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-#: What the predictor takes for a picture.
-PictureLike = "str | Path | NDArray[np.uint8] | Image"
 
 
 def as_picture(item: Any) -> NDArray[np.uint8]:
@@ -36,7 +31,7 @@ def as_picture(item: Any) -> NDArray[np.uint8]:
             raise DataError(f"The picture '{item}' cannot be read ({type(error).__name__}: {error}).") from error
     if isinstance(item, np.ndarray):
         return _from_array(item)
-    if type(item).__module__.startswith("PIL."):
+    if isinstance(item, Image.Image):
         return _from_pil(item)
     raise DataError(
         f"A picture is a path, an array or a PIL image; got {type(item).__name__}.",
@@ -60,15 +55,13 @@ def _from_array(array: NDArray[Any]) -> NDArray[np.uint8]:
             f"A picture's array has the shape (h, w, 3), (h, w, 4), (h, w, 1) or (h, w); got {array.shape}.",
             "Channels come last; pass one picture at a time, or many to stream().",
         )
-    if array.shape[2] == 1:
-        array = np.repeat(array, 3, axis=2)
-    return np.ascontiguousarray(array[..., :3])
+    if array.shape[2] == 4:
+        return rgb_pixels(Image.fromarray(array, "RGBA"))
+    return np.ascontiguousarray(np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array)
 
 
-def _from_pil(image: Image) -> NDArray[np.uint8]:
-    from PIL import ImageOps
-
+def _from_pil(image: Image.Image) -> NDArray[np.uint8]:
     try:
-        return np.ascontiguousarray(ImageOps.exif_transpose(image).convert("RGB"), dtype=np.uint8)
-    except (OSError, ValueError) as error:
+        return rgb_pixels(ImageOps.exif_transpose(image))
+    except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"The PIL image cannot be read: {error}.") from error
