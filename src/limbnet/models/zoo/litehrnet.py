@@ -92,7 +92,8 @@ class ShuffleUnit(nn.Module):
         super().__init__()
         half = channels // 2
         middle = depthwise(half)
-        nn.init.constant_(middle.bn.weight, 0.5)  # the exchange after two units doubles the first branch
+        if isinstance(middle.bn, nn.BatchNorm2d):
+            nn.init.constant_(middle.bn.weight, 0.5)  # the exchange after two units doubles the first branch
         self.branch2 = nn.Sequential(ConvUnit(half, half), middle, ConvUnit(half, half))
 
     def forward(self, features: Tensor) -> Tensor:

@@ -216,7 +216,7 @@ def _torch_content(path: Path) -> Any:
             f"'{path}' holds a pickled '{foreign.group(1)}' beside its tensors, which limbnet does not load.",
             "Save its state dict alone, with the program that wrote it, if you trust the file.",
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except Exception as error:  # a damaged file makes torch fail in any way: IndexError, AssertionError, TypeError, ...
         raise _damaged(path, error) from error
 
 
