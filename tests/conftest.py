@@ -22,3 +22,23 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the development pictures are not beside the checkout (../shared/data)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real model file: two stages, very narrow, random weights. It finds nobody, but everything runs."""
+    import torch
+
+    from limbnet.models.bodyposenet import build_model, initialise
+    from limbnet.models.checkpoint import save_model
+    from limbnet.models.info import ModelInfo
+    from limbnet.skeleton import BODY_18
+    from limbnet.specs.train import BackboneAttributes, ModelSpec
+
+    torch.manual_seed(0)
+    spec = ModelSpec(stages=2, width=0.0625, backbone_attributes=BackboneAttributes(width=0.0625))
+    model = build_model(spec, BODY_18)
+    initialise(model, "xavier")
+    path = tmp_path_factory.mktemp("model") / "bpnet_model.tlt"
+    save_model(path, model, ModelInfo(BODY_18, stride=model.stride, input_size=(64, 96)))
+    return path

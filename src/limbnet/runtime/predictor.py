@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from limbnet.decode.settings import DecoderSettings
 from limbnet.errors import LimbnetError, SpecError
-from limbnet.geometry import Fit, FitMode, check_input_size
+from limbnet.geometry import Fit, FitMode, fit
 from limbnet.models.info import ModelInfo
 from limbnet.poses import Poses
 from limbnet.runtime.engine import Engine, Maps, Output
@@ -104,7 +104,7 @@ class PoseEstimator:
         self.loaders = loaders or max(1, min(8, (os.cpu_count() or 1) // 2 + 1))
         if self.scales[0] <= 0:
             raise SpecError(f"scales holds {self.scales[0]}.", "Scales are factors on the input size, above 0.")
-        check_input_size(self.input_size, self.info.stride)
+        fit(self.input_size, self.input_size, self.fit_mode, self.info.stride)  # refuses what cannot be
         self._obey_fixed_size()
 
     @classmethod

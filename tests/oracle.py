@@ -56,9 +56,7 @@ class Oracle:
             if view.mirrored:
                 placed = placed[:, self.info.skeleton.flip_index]
             size = view.fit.size[0] // self.info.stride, view.fit.size[1] // self.info.stride
-            maps = make_targets(
-                placed, self.info.skeleton, size, self.info.stride, sigma=self.sigma, paf_distance=1.0
-            )
+            maps = make_targets(placed, self.info.skeleton, size, self.info.stride, sigma=self.sigma, paf_distance=1.0)
             self._maps[_digest(view.image(picture))] = maps
 
     def learn_dataset(
