@@ -12,19 +12,8 @@ from limbnet.skeleton import Skeleton
 Connection = tuple[int, int, float]
 
 
-class _Partial:
-    """A person while it grows: peak of each joint (-1 where none), number of joints, total of peak and limb scores."""
-
-    __slots__ = ("count", "parts", "total")
-
-    def __init__(self, joints: int) -> None:
-        self.parts = [-1] * joints
-        self.count = 0
-        self.total = 0.0
-
-
 def match_limbs(limb_scores: NDArray[np.float32]) -> list[list[Connection]]:
-    """Choose the connections of every limb: the best pair first, every start and every end used once.
+    """Choose the connections of every limb: the best pair first, every start and end used once.
 
     Args:
         limb_scores: (L, M, M) score of each start and end, 0 where they do not connect.
@@ -32,19 +21,86 @@ def match_limbs(limb_scores: NDArray[np.float32]) -> list[list[Connection]]:
     Returns:
         For each limb its connections, best first.
     """
-    chosen: list[list[Connection]] = []
-    for scores in limb_scores:
-        starts, ends = np.nonzero(scores)
-        values = scores[starts, ends]
-        order = np.argsort(-values, kind="stable")
-        free_start, free_end = [True] * len(scores), [True] * len(scores)
-        connections: list[Connection] = []
-        for a, b, value in zip(starts[order].tolist(), ends[order].tolist(), values[order].tolist(), strict=True):
-            if free_start[a] and free_end[b]:
-                free_start[a] = free_end[b] = False
-                connections.append((a, b, value))
-        chosen.append(connections)
+    limbs, most, _ = limb_scores.shape
+    chosen: list[list[Connection]] = [[] for _ in range(limbs)]
+    pairs = np.flatnonzero(limb_scores)
+    scores = limb_scores.ravel()[pairs]
+    order = np.argsort(-scores, kind="stable")
+    starts, ends = np.divmod(pairs[order], max(most, 1))  # starts are numbered through all limbs
+    free_start, free_end = bytearray(b"\1") * (limbs * most), bytearray(b"\1") * (limbs * most)
+    for start, end, score in zip(starts.tolist(), ends.tolist(), scores[order].tolist(), strict=True):
+        if free_start[start]:
+            limb, peak = divmod(start, most)
+            if free_end[limb * most + end]:
+                free_start[start] = free_end[limb * most + end] = 0
+                chosen[limb].append((peak, end, score))
     return chosen
+
+
+class _Partial:
+    """A person while it grows: peak of each joint (-1 where none), number of joints, total of peak and limb scores."""
+
+    __slots__ = ("count", "number", "parts", "total")
+
+    def __init__(self, number: int, joints: int) -> None:
+        self.number = number
+        self.parts = [-1] * joints
+        self.count = 0
+        self.total = 0.0
+
+
+class _Gathering:
+    """The partial people of one picture, and who holds which peak.
+
+    A peak may be held by several people: a limb that touches two people with a joint in common gives its end to the
+    first of them and takes it from nobody.
+    """
+
+    def __init__(self, peak_scores: NDArray[np.float32]) -> None:
+        self.peak_scores: list[list[float]] = peak_scores.tolist()
+        self.holders: list[list[list[_Partial]]] = [[[] for _ in row] for row in self.peak_scores]
+        self.people: dict[int, _Partial] = {}
+        self.born = 0
+
+    def start(self, start: int, end: int, connection: Connection) -> None:
+        """Let a connection found a person."""
+        a, b, score = connection
+        person = self.people[self.born] = _Partial(self.born, len(self.peak_scores))
+        self.born += 1
+        person.parts[start], person.parts[end] = a, b
+        person.count = 2
+        person.total = self.peak_scores[start][a] + self.peak_scores[end][b] + score
+        self.holders[start][a].append(person)
+        self.holders[end][b].append(person)
+
+    def extend(self, person: _Partial, end: int, b: int, score: float) -> None:
+        """Give a person the end of a connection, in the place of the one it had."""
+        before = person.parts[end]
+        if before != b:
+            if before >= 0:
+                self.holders[end][before].remove(person)
+            self.holders[end][b].append(person)
+            person.parts[end] = b
+        person.count += 1
+        person.total += self.peak_scores[end][b] + score
+
+    def merge(self, person: _Partial, other: _Partial, score: float) -> None:
+        """Add to a person another one that has no joint in common with it."""
+        for joint, peak in enumerate(other.parts):
+            if peak >= 0:
+                person.parts[joint] = peak
+                holders = self.holders[joint][peak]
+                holders[holders.index(other)] = person
+        person.count += other.count
+        person.total += other.total + score
+        del self.people[other.number]
+
+    def touching(self, start: int, end: int, connection: Connection) -> list[_Partial]:
+        """Return the people that hold the start or the end of a connection, the eldest first."""
+        one, other = self.holders[start][connection[0]], self.holders[end][connection[1]]
+        if not (one and other):
+            return one or other
+        return sorted({*one, *other}, key=lambda person: person.number)
 
 
 def assemble(
@@ -62,24 +118,23 @@ def assemble(
         (P, K) index of the peak of each joint, -1 where there is none, and (P,) total score over 1, best person first:
         1 - 1 / total, at least 0.
     """
-    values = peak_scores.tolist()
-    people: list[_Partial] = []
+    gathering = _Gathering(peak_scores)
     for limb, (start, end) in enumerate(skeleton.limbs):
-        for a, b, score in connections[limb]:
-            touching = [person for person in people if person.parts[start] == a or person.parts[end] == b]
-            if len(touching) == 2 and _disjoint(*touching):
-                _merge(touching[0], touching[1], score)
-                people.remove(touching[1])
-            elif len(touching) == 2 or (len(touching) == 1 and touching[0].parts[end] != b):
-                person = touching[0]
-                person.count += 1
-                person.parts[end] = b
-                person.total += values[end][b] + score
-            elif not touching and limb not in skeleton.redundant:
-                person = _Partial(len(skeleton.joints))
-                person.parts[start], person.parts[end] = a, b
-                person.count, person.total = 2, values[start][a] + values[end][b] + score
-                people.append(person)
+        for connection in connections[limb]:
+            touching = gathering.touching(start, end, connection)
+            _, b, score = connection
+            if not touching:
+                if limb not in skeleton.redundant:
+                    gathering.start(start, end, connection)
+            elif len(touching) == 1:
+                if touching[0].parts[end] != b:
+                    gathering.extend(touching[0], end, b, score)
+            elif len(touching) == 2:
+                if _disjoint(*touching):
+                    gathering.merge(touching[0], touching[1], score)
+                else:
+                    gathering.extend(touching[0], end, b, score)
+    people = gathering.people.values()
     kept = [p for p in people if p.count >= settings.min_joints and p.total >= settings.min_score * p.count]
     kept.sort(key=lambda person: -person.total)
     parts = np.array([person.parts for person in kept], np.intp).reshape(len(kept), len(skeleton.joints))
@@ -90,10 +145,3 @@ def assemble(
 def _disjoint(one: _Partial, other: _Partial) -> bool:
     """Tell whether no joint is found in both."""
     return all(a < 0 or b < 0 for a, b in zip(one.parts, other.parts, strict=True))
-
-
-def _merge(one: _Partial, other: _Partial, score: float) -> None:
-    """Add the other's joints and scores to the first."""
-    one.parts = [b if a < 0 else a for a, b in zip(one.parts, other.parts, strict=True)]
-    one.count += other.count
-    one.total += other.total + score
