@@ -8,33 +8,38 @@ from numpy.typing import NDArray
 from limbnet.decode.settings import DecoderSettings
 from limbnet.skeleton import Skeleton
 
-#: Peaks of the limb's start and end, and the limb's score.
-Connection = tuple[int, int, float]
+#: A chosen limb: its number, its peaks at the start and at the end, and its score.
+Connection = tuple[int, int, int, float]
 
 
-def match_limbs(limb_scores: NDArray[np.float32]) -> list[list[Connection]]:
+def match_limbs(limb_scores: NDArray[np.float32]) -> list[Connection]:
     """Choose the connections of every limb: the best pair first, every start and end used once.
 
     Args:
         limb_scores: (L, M, M) score of each start and end, 0 where they do not connect.
 
     Returns:
-        For each limb its connections, best first.
+        The connections, limb by limb, the best of each limb first.
     """
     limbs, most, _ = limb_scores.shape
-    chosen: list[list[Connection]] = [[] for _ in range(limbs)]
     pairs = np.flatnonzero(limb_scores)
-    scores = limb_scores.ravel()[pairs]
+    scores = limb_scores.take(pairs)
     order = np.argsort(-scores, kind="stable")
-    starts, ends = np.divmod(pairs[order], max(most, 1))  # starts are numbered through all limbs
+    pairs = pairs.take(order)
+    start = pairs // max(most, 1)  # starts and ends are numbered through all limbs
+    limb = start // max(most, 1)
+    end = pairs - (start - limb) * most
     free_start, free_end = bytearray(b"\1") * (limbs * most), bytearray(b"\1") * (limbs * most)
-    for start, end, score in zip(starts.tolist(), ends.tolist(), scores[order].tolist(), strict=True):
-        if free_start[start]:
-            limb, peak = divmod(start, most)
-            if free_end[limb * most + end]:
-                free_start[start] = free_end[limb * most + end] = 0
-                chosen[limb].append((peak, end, score))
-    return chosen
+    chosen = []
+    for number, (a, b) in enumerate(zip(start.tolist(), end.tolist(), strict=True)):
+        if free_start[a] and free_end[b]:
+            free_start[a] = free_end[b] = 0
+            chosen.append(number)
+    picked = np.array(chosen, np.intp)
+    picked = picked.take(np.argsort(limb.take(picked), kind="stable"))
+    limb, first = limb.take(picked), limb.take(picked) * most
+    columns = limb, start.take(picked) - first, end.take(picked) - first, scores.take(order.take(picked))
+    return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 class _Partial:
@@ -62,9 +67,8 @@ class _Gathering:
         self.people: dict[int, _Partial] = {}
         self.born = 0
 
-    def start(self, start: int, end: int, connection: Connection) -> None:
+    def found(self, start: int, end: int, a: int, b: int, score: float) -> None:
         """Let a connection found a person."""
-        a, b, score = connection
         person = self.people[self.born] = _Partial(self.born, len(self.peak_scores))
         self.born += 1
         person.parts[start], person.parts[end] = a, b
@@ -95,16 +99,16 @@ class _Gathering:
         person.total += other.total + score
         del self.people[other.number]
 
-    def touching(self, start: int, end: int, connection: Connection) -> list[_Partial]:
+    def touching(self, start: int, end: int, a: int, b: int) -> list[_Partial]:
         """Return the people that hold the start or the end of a connection, the eldest first."""
-        one, other = self.holders[start][connection[0]], self.holders[end][connection[1]]
-        if not (one and other):
+        one, other = self.holders[start][a], self.holders[end][b]
+        if not (one and other) or one == other:
             return one or other
         return sorted({*one, *other}, key=lambda person: person.number)
 
 
 def assemble(
-    connections: list[list[Connection]], peak_scores: NDArray[np.float32], skeleton: Skeleton, settings: DecoderSettings
+    connections: list[Connection], peak_scores: NDArray[np.float32], skeleton: Skeleton, settings: DecoderSettings
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """Join the connections, limb by limb in the skeleton's order, to people.
 
@@ -119,21 +123,20 @@ def assemble(
         1 - 1 / total, at least 0.
     """
     gathering = _Gathering(peak_scores)
-    for limb, (start, end) in enumerate(skeleton.limbs):
-        for connection in connections[limb]:
-            touching = gathering.touching(start, end, connection)
-            _, b, score = connection
-            if not touching:
-                if limb not in skeleton.redundant:
-                    gathering.start(start, end, connection)
-            elif len(touching) == 1:
-                if touching[0].parts[end] != b:
-                    gathering.extend(touching[0], end, b, score)
-            elif len(touching) == 2:
-                if _disjoint(*touching):
-                    gathering.merge(touching[0], touching[1], score)
-                else:
-                    gathering.extend(touching[0], end, b, score)
+    for limb, a, b, score in connections:
+        start, end = skeleton.limbs[limb]
+        touching = gathering.touching(start, end, a, b)
+        if not touching:
+            if limb not in skeleton.redundant:
+                gathering.found(start, end, a, b, score)
+        elif len(touching) == 1:
+            if touching[0].parts[end] != b:
+                gathering.extend(touching[0], end, b, score)
+        elif len(touching) == 2:
+            if _disjoint(*touching):
+                gathering.merge(touching[0], touching[1], score)
+            else:
+                gathering.extend(touching[0], end, b, score)
     people = gathering.people.values()
     kept = [p for p in people if p.count >= settings.min_joints and p.total >= settings.min_score * p.count]
     kept.sort(key=lambda person: -person.total)

@@ -15,7 +15,6 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -107,8 +106,8 @@ def _candidate_cells(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
     """Return joint, row and column of the cells that may hold a peak, at most `most` per joint, the highest ones."""
     _, height, width = padded.shape
-    largest = cv2.dilate(padded.reshape(-1, width), np.ones((3, 3), np.uint8)).reshape(padded.shape)
-    is_candidate = padded >= np.maximum(largest, np.float32(threshold), out=largest) * np.float32(CANDIDATE)
+    largest = _largest_around(padded.ravel(), width).reshape(padded.shape)
+    is_candidate = padded >= np.float32(CANDIDATE) * np.maximum(largest, np.float32(threshold), out=largest)
     is_candidate[:, :2] = is_candidate[:, -2:] = is_candidate[:, :, :2] = is_candidate[:, :, -2:] = False
     cells = np.flatnonzero(is_candidate)
     joint, place = np.divmod(cells, height * width)
@@ -119,6 +118,15 @@ def _candidate_cells(
         joint, place = np.divmod(cells, height * width)
     row, column = np.divmod(place, width)
     return joint, row - 2, column - 2
+
+
+def _largest_around(flat: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    """Return the largest value of the 3x3 neighbourhood in rows of `width`; right everywhere but on the frame."""
+    three, largest = np.zeros_like(flat), np.zeros_like(flat)
+    np.maximum(flat[:-2], flat[2:], out=three[1:-1])
+    np.maximum(three, flat, out=three)
+    np.maximum(three[: -2 * width], three[2 * width :], out=largest[width:-width])
+    return np.maximum(largest, three, out=largest)
 
 
 def _surroundings(
@@ -155,13 +163,13 @@ def _summits(surface: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np
     """Return cell and point, 0 to 99, of the peaks of patches (10, 10, N) that lie in the cells, in the cells' order."""
     across = np.maximum(np.maximum(surface[:, :-2], surface[:, 1:-1]), surface[:, 2:])
     largest = np.maximum(np.maximum(across[:-2], across[1:-1]), across[2:])
-    row, column, cell = np.nonzero(surface[1:-1, 1:-1] >= largest)
-    value = surface[row + 1, column + 1, cell]
-    first = np.ones(len(cell), bool)  # of equal neighbours the first is the peak
-    for earlier_row, earlier_column in ((0, 0), (0, 1), (0, 2), (1, 0)):
-        first &= surface[row + earlier_row, column + earlier_column, cell] < value
-    order = np.flatnonzero(first)[np.argsort(cell[first], kind="stable")]
-    return cell[order], ((row + 1) * PATCH + column + 1)[order]
+    cells = surface.shape[2]
+    inner, cell = np.divmod(np.flatnonzero(surface[1:-1, 1:-1] >= largest), cells)
+    point = (inner // POINTS + 1) * PATCH + inner % POINTS + 1
+    earlier = surface.take((point - np.array([[PATCH + 1], [PATCH], [PATCH - 1], [1]])) * cells + cell)
+    first = np.flatnonzero((earlier < surface.take(point * cells + cell)).all(axis=0))  # of equal neighbours the first
+    order = first.take(np.argsort(cell.take(first), kind="stable"))
+    return cell.take(order), point.take(order)
 
 
 def _refine(around: NDArray[np.float32], inside: NDArray[np.intp], kind: NDArray[np.intp]) -> NDArray[np.float64]:
