@@ -25,8 +25,7 @@ class Deployable(nn.Module):
     def __init__(self, network: nn.Module, info: ModelInfo, signature: Signature) -> None:
         super().__init__()
         self.signature = signature
-        self.dtype = torch.float16 if signature.precision == "fp16" else torch.float32
-        self.net: Any = copy.deepcopy(network).cpu().to(dtype=self.dtype)
+        self.net: Any = copy.deepcopy(network).cpu().float()
         for parameter in self.net.parameters():  # frozen weights too must reach the graph as constants
             parameter.requires_grad_(False)
         self.flip = info.colour_order == "bgr"
@@ -52,8 +51,8 @@ class Deployable(nn.Module):
             x = x.permute(0, 3, 1, 2)
         elif last:
             x = x.permute(0, 3, 1, 2)
-        stages = self.net(x.to(self.dtype))
-        heatmaps, pafs = stages.heatmaps[-1].to(torch.float32), stages.pafs[-1].to(torch.float32)
+        stages = self.net(x)
+        heatmaps, pafs = stages.heatmaps[-1], stages.pafs[-1]
         if self.signature.paf_upsampling > 1:
             pafs = F.interpolate(pafs, scale_factor=float(self.signature.paf_upsampling), mode="nearest")
         if last:

@@ -17,6 +17,7 @@ from torch import nn
 from limbnet import __version__
 from limbnet.errors import ModelFileError, missing_package
 from limbnet.export.deployable import Deployable
+from limbnet.export.half import to_half
 from limbnet.models.info import ModelInfo
 from limbnet.runtime.onnx_file import INFO_KEY, MODEL_HASH_KEY, SIGNATURE_KEY
 from limbnet.runtime.signature import Signature
@@ -24,7 +25,7 @@ from limbnet.runtime.signature import Signature
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from onnx import ModelProto, NodeProto
+    from onnx import ModelProto
 
 #: Per-channel DequantizeLinear came with 13; 18 is the oldest that torch writes, and every runtime reads it.
 OPSET = 18
@@ -42,7 +43,8 @@ def build_graph(network: nn.Module, info: ModelInfo, signature: Signature) -> Mo
     Args:
         network: in evaluation or training mode; exported as in evaluation.
         info: goes into the metadata.
-        signature: what the graph takes and returns; `precision` int8 is exported as float, to be quantised afterwards.
+        signature: what the graph takes and returns; `precision` int8 is exported as float, to be
+            quantised afterwards.
 
     Raises:
         DeviceError: onnx or onnxscript is missing.
@@ -71,6 +73,8 @@ def build_graph(network: nn.Module, info: ModelInfo, signature: Signature) -> Mo
     assert program is not None  # dynamo=True always returns one
     model = program.model_proto
     _tidy(model, signature, info.stride)
+    if signature.precision == "fp16":
+        model = to_half(model)
     for key, value in (
         (INFO_KEY, json.dumps(info.to_dict())),
         (SIGNATURE_KEY, json.dumps(signature.to_dict())),
@@ -98,13 +102,6 @@ def set_metadata(model: ModelProto, key: str, value: str) -> None:
             entry.value = value
             return
     model.metadata_props.add(key=key, value=value)
-
-
-def layer_of(node: NodeProto) -> str:
-    """Return the name of the layer whose weight a convolution uses, "" for any other node."""
-    if node.op_type != "Conv":
-        return ""
-    return re.sub(r"\.weight$", "", node.input[1])
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
 
 INFO_KEY, SIGNATURE_KEY, MODEL_HASH_KEY = "limbnet.info", "limbnet.signature", "limbnet.model_hash"
+
+#: What is known about a file that says nothing about itself; asked for only then.
+Fallback = Callable[[], ModelInfo]
 
 #: What to do about a file that says nothing about itself.
 NEEDS_SPEC = (
@@ -51,13 +55,13 @@ class OnnxNetwork:
     model_hash: str = ""
 
 
-def read_onnx(path: Path | str, key: str | None = None, fallback: ModelInfo | None = None) -> OnnxNetwork:
+def read_onnx(path: Path | str, key: str | None = None, fallback: Fallback | None = None) -> OnnxNetwork:
     """Read an ONNX file, encrypted or not.
 
     Args:
         path: the file.
         key: opens an encrypted file.
-        fallback: skeleton, normalisation and so on of a file that carries none.
+        fallback: returns skeleton, normalisation and so on of a file that carries none; called for such files only.
 
     Raises:
         ModelFileError: there is no such file, it is no ONNX file, it needs another key, it is no pose network, or it
@@ -72,11 +76,12 @@ def read_onnx(path: Path | str, key: str | None = None, fallback: ModelInfo | No
     if INFO_KEY in metadata:
         info = ModelInfo.from_dict(json.loads(metadata[INFO_KEY]))
         signature = Signature.from_dict(json.loads(metadata[SIGNATURE_KEY]))
-    elif fallback is not None:
-        info, signature = fallback, guess_signature(model, fallback, path)
     else:
-        _single_input(model, path)
-        raise ModelFileError(f"'{path}' says nothing about its skeleton and its input.", NEEDS_SPEC)
+        _check_pictures(_single_input(model, path), path)
+        if fallback is None:
+            raise ModelFileError(f"'{path}' says nothing about its skeleton and its input.", NEEDS_SPEC)
+        info = fallback()
+        signature = guess_signature(model, info, path)
     height, width, batch = _fixed_shape(model, signature)
     signature = replace(signature, fixed_size=(height, width) if height and width else None, fixed_batch=batch)
     digest = hashlib.sha256(content).hexdigest()
@@ -102,10 +107,8 @@ def parse_onnx(content: bytes, path: Path) -> ModelProto:
 def guess_signature(model: ModelProto, info: ModelInfo, path: Path) -> Signature:
     """Tell the tensors of an ONNX file without metadata apart by their shapes, and by name where shapes are equal."""
     given = _single_input(model, path)
-    shape = _shape(given)
-    if len(shape) != 4 or 3 not in (shape[1], shape[3]):
-        raise _no_pose_network(path, f"its input '{given.name}' has the shape {shape}, not pictures of 3 channels")
-    layout: DataFormat = "channels_last" if shape[3] == 3 else "channels_first"
+    _check_pictures(given, path)
+    layout: DataFormat = "channels_last" if _shape(given)[3] == 3 else "channels_first"
     axis = 3 if layout == "channels_last" else 1
     channels = {out.name: _shape(out)[axis] if len(_shape(out)) == 4 else None for out in model.graph.output}
     heat = [name for name, count in channels.items() if count == info.skeleton.heat_channels]
@@ -138,6 +141,12 @@ def _single_input(model: ModelProto, path: Path) -> ValueInfoProto:
     if len(inputs) != 1:
         raise _no_pose_network(path, f"it has {len(inputs)} inputs, not one")
     return inputs[0]
+
+
+def _check_pictures(given: ValueInfoProto, path: Path) -> None:
+    shape = _shape(given)
+    if len(shape) != 4 or 3 not in (shape[1], shape[3]):
+        raise _no_pose_network(path, f"its input '{given.name}' has the shape {shape}, not pictures of 3 channels")
 
 
 def _no_pose_network(path: Path, why: str) -> ModelFileError:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from limbnet.errors import DeviceError, ModelFileError, missing_package
 from limbnet.models.info import ModelInfo
 from limbnet.runtime.engine import Maps
-from limbnet.runtime.onnx_file import OnnxNetwork, read_onnx, refuse_stage
+from limbnet.runtime.onnx_file import Fallback, OnnxNetwork, read_onnx, refuse_stage
 from limbnet.runtime.unsigned import with_unsigned_activations
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
@@ -33,7 +33,7 @@ def open_engine(
     device: str | None = None,
     threads: int | None = None,
     output_stage: int | None = None,
-    fallback: ModelInfo | None = None,
+    fallback: Fallback | None = None,
     provider: Provider | None = None,
 ) -> OnnxRuntimeEngine:
     """Read an ONNX file and start a session; see `limbnet.runtime.load.load_engine` for the arguments.

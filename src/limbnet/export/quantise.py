@@ -1,0 +1,228 @@
+"""INT8 by explicit QuantizeLinear and DequantizeLinear nodes: one file for ONNX Runtime, OpenVINO and TensorRT.
+
+Activations are symmetric int8 with one scale for a tensor, weights symmetric int8 with one scale for each output
+channel, zero points are 0 and biases stay float: the common ground of the three. Every tensor that an INT8
+convolution reads or returns (behind its ReLU) is quantised, so that convolutions pass int8 on to one another.
+
+Features, heatmaps and part affinity fields meet in a concatenation, with very different ranges; one scale for all three
+would leave the maps only a few steps. So each part is multiplied by a constant that gives it the range of the widest
+part, and the weights that read it are divided by the same: in exact arithmetic nothing changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbnet.errors import SpecError, nearest
+from limbnet.export.wiring import Wiring, copy_model, layer_of, replace_nodes
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto
+
+#: Largest int8 step used on either side of zero.
+STEPS = 127
+
+#: Operations whose output has the scale of their input.
+PASSING = ("MaxPool", "Pad")
+
+#: Operations that stand between the last convolutions and the outputs.
+CLOSING = ("Transpose", "Resize", "Cast")
+
+#: A pre-activation of these loses too much to eight bits.
+DELICATE = ("Sigmoid", "Tanh")
+
+
+def quantise(model: ModelProto, ranges: Mapping[str, float], float_layers: Collection[str]) -> ModelProto:
+    """Return a copy of a float graph with INT8 convolutions.
+
+    Args:
+        model: as `build_graph` made it, float32.
+        ranges: by tensor, the absolute value that 127 steps stand for; all of `calibrated_tensors(model)`.
+        float_layers: convolutions that stay as they are.
+
+    Raises:
+        SpecError: a layer in `float_layers` does not exist.
+    """
+    check_layers(model, float_layers)
+    changed = copy_model(model)
+    limits = dict(ranges)
+    _equalise(changed, limits, float_layers)
+    wiring = Wiring(changed)
+    tensors = quantised_tensors(changed, float_layers)
+    _share_scales(wiring, limits, tensors)
+    layers = {name: node for name, node in wiring.convolutions().items() if name not in set(float_layers)}
+    before = _quantise_weights(wiring, layers)
+    after = {tensor: _quantise_activation(wiring, tensor, limits[tensor]) for tensor in tensors}
+    _rewire(wiring, before, after)
+    wiring.drop_unused_constants()
+    return changed
+
+
+def check_layers(model: ModelProto, layers: Collection[str]) -> None:
+    """Raise a `SpecError` that names every layer which is no convolution of the graph."""
+    known = Wiring(model).convolutions()
+    wrong = [f"there is no layer '{name}'.{nearest(name, known)}" for name in layers if name not in known]
+    if wrong:
+        raise SpecError("Layers to keep in float:\n  " + "\n  ".join(wrong), f"Layers: {', '.join(known)}.")
+
+
+def quantised_tensors(model: ModelProto, float_layers: Collection[str] = ()) -> list[str]:
+    """List the activations that get a scale when every convolution but `float_layers` is INT8, in graph order."""
+    wiring = Wiring(model)
+    wanted: set[str] = set()
+    for name, node in wiring.convolutions().items():
+        if name in float_layers:
+            continue
+        _add_source(wiring, node.input[0], wanted)
+        result = _activated(wiring, node.output[0])
+        consumers = wiring.consumers.get(result, [])
+        if result not in wiring.outputs and not any(user.op_type in DELICATE for user in consumers):
+            wanted.add(result)
+    made = [name for node in model.graph.node for name in node.output]
+    first = [value.name for value in model.graph.input]
+    used = {name for name in wanted if any(user.op_type not in CLOSING for user in wiring.consumers.get(name, []))}
+    return [name for name in (*first, *made) if name in used]
+
+
+def calibrated_tensors(model: ModelProto) -> list[str]:
+    """List the activations whose ranges must be known, whatever stays in float: `quantised_tensors`, and what they are
+    made of where they are concatenations.
+    """
+    wiring = Wiring(model)
+    wanted = dict.fromkeys(quantised_tensors(model))
+    for tensor in list(wanted):
+        node = wiring.producer.get(tensor)
+        if node is not None and node.op_type == "Concat":
+            wanted |= dict.fromkeys(node.input)
+    return list(wanted)
+
+
+def _add_source(wiring: Wiring, tensor: str, wanted: set[str]) -> None:
+    """Add a tensor that an INT8 convolution reads, and what it was before operations that keep its range."""
+    wanted.add(tensor)
+    node = wiring.producer.get(tensor)
+    if node is not None and node.op_type in PASSING:
+        _add_source(wiring, node.input[0], wanted)
+
+
+def _activated(wiring: Wiring, tensor: str) -> str:
+    """Return the ReLU's output where the tensor has no other use, else the tensor."""
+    consumers = wiring.consumers.get(tensor, [])
+    if len(consumers) == 1 and consumers[0].op_type == "Relu" and tensor not in wiring.outputs:
+        return str(consumers[0].output[0])
+    return tensor
+
+
+def _equalise(model: ModelProto, limits: dict[str, float], float_layers: Collection[str]) -> None:
+    """Multiply the parts of each concatenation that INT8 convolutions alone read, and divide the weights that read
+    them.
+
+    `limits` gets the ranges of the products.
+    """
+    from onnx import helper
+
+    wiring = Wiring(model)
+    nodes: list[NodeProto] = []
+    for node in model.graph.node:
+        nodes.append(node)
+        if node.op_type != "Concat":
+            continue
+        readers = wiring.consumers.get(node.output[0], [])
+        widths = [_channels(wiring, part) for part in node.input]
+        if None in widths or any(user.op_type != "Conv" or layer_of(user) in float_layers for user in readers):
+            continue
+        widest = max(limits[part] for part in node.input)
+        factors = [np.float32(widest / limits[part] if limits[part] > 0 else 1) for part in node.input]
+        each = np.concatenate([np.full(width or 0, factor) for width, factor in zip(widths, factors, strict=True)])
+        product, factor = f"{node.output[0]}/equalised", f"{node.output[0]}/factor"
+        wiring.set_constant(factor, each.reshape(1, -1, 1, 1))
+        nodes.append(helper.make_node("Mul", [node.output[0], factor], [product], name=product))
+        limits[product] = widest
+        for user in readers:
+            user.input[0] = product
+            wiring.set_constant(user.input[1], wiring.constant(user.input[1]) / each.reshape(1, -1, 1, 1))
+    replace_nodes(model, nodes)
+
+
+def _channels(wiring: Wiring, tensor: str) -> int | None:
+    """Return the channels of what a convolution, or a ReLU behind one, makes."""
+    node = wiring.producer.get(tensor)
+    while node is not None and node.op_type == "Relu":
+        node = wiring.producer.get(node.input[0])
+    return len(wiring.constant(node.input[1])) if node is not None and node.op_type == "Conv" else None
+
+
+def _share_scales(wiring: Wiring, limits: dict[str, float], tensors: list[str]) -> None:
+    """Give what comes out of an operation that keeps the range the scale of what goes in."""
+    for tensor in tensors:
+        node = wiring.producer.get(tensor)
+        if node is not None and node.op_type in PASSING:
+            limits[tensor] = limits[node.input[0]]
+
+
+def _quantise_weights(wiring: Wiring, layers: Mapping[str, NodeProto]) -> dict[str, NodeProto]:
+    """Store weights as int8; return, by the output of each convolution, the node that dequantises them."""
+    from onnx import helper
+
+    nodes = {}
+    for node in layers.values():
+        name = node.input[1]
+        stored, scale = int8_weight(wiring.constant(name))
+        wiring.set_constant(f"{name}/quantized", stored)
+        wiring.set_constant(f"{name}/scale", scale)
+        wiring.set_constant(f"{name}/zero_point", np.zeros(len(scale), np.int8))
+        nodes[node.output[0]] = helper.make_node(
+            "DequantizeLinear",
+            [f"{name}/quantized", f"{name}/scale", f"{name}/zero_point"],
+            [f"{name}/dequantized"],
+            name=f"{name}/dequantize",
+            axis=0,
+        )
+    return nodes
+
+
+def int8_weight(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Quantise a convolution's weight (out, in, kh, kw) to int8 with one scale for each output channel."""
+    largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
+    scale = np.where(largest > 0, largest / STEPS, 1).astype(np.float32)
+    steps = np.rint(weight / scale.reshape(-1, *[1] * (weight.ndim - 1)))
+    return np.clip(steps, -STEPS, STEPS).astype(np.int8), scale
+
+
+def _quantise_activation(wiring: Wiring, tensor: str, limit: float) -> tuple[NodeProto, NodeProto]:
+    """Return the pair of nodes that quantises a tensor and dequantises it."""
+    from onnx import helper
+
+    scale, zero = f"{tensor}/scale", "zero_point"
+    wiring.set_constant(scale, np.array(limit / STEPS if limit > 0 else 1, np.float32))
+    wiring.set_constant(zero, np.array(0, np.int8))
+    stored = f"{tensor}/quantized"
+    return (
+        helper.make_node("QuantizeLinear", [tensor, scale, zero], [stored], name=f"{tensor}/quantize"),
+        helper.make_node(
+            "DequantizeLinear", [stored, scale, zero], [f"{tensor}/dequantized"], name=f"{tensor}/dequantize"
+        ),
+    )
+
+
+def _rewire(wiring: Wiring, before: Mapping[str, NodeProto], after: Mapping[str, tuple[NodeProto, NodeProto]]) -> None:
+    """Put the new nodes in their places; every reader of a quantised tensor reads the dequantised one."""
+    graph = wiring.model.graph
+    nodes: list[NodeProto] = []
+    for value in graph.input:
+        nodes += after.get(value.name, ())
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            if name in after:
+                node.input[index] = after[name][1].output[0]
+        if node.output[0] in before:
+            nodes.append(before[node.output[0]])
+            node.input[1] = before[node.output[0]].output[0]
+        nodes.append(node)
+        for name in node.output:
+            nodes += after.get(name, ())
+    replace_nodes(wiring.model, nodes)

@@ -1,0 +1,174 @@
+"""The OpenVINO engine: an ONNX file or OpenVINO's own pair of `.xml` and `.bin`, on a CPU unless asked otherwise.
+
+Two modes. Latency runs one picture at a time on all cores. Throughput cuts the cores into streams, each with a
+picture of its own; single pictures take longer, many pictures less.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbnet.errors import DeviceError, ModelFileError, missing_package
+from limbnet.models.filekinds import FileKind, read_model_file
+from limbnet.models.info import ModelInfo
+from limbnet.runtime.engine import Maps
+from limbnet.runtime.onnx_file import Fallback, read_onnx, refuse_stage
+from limbnet.runtime.signature import Signature
+
+if TYPE_CHECKING:
+    import openvino
+
+Mode = Literal["latency", "throughput"]
+
+#: Where an `.xml` of limbnet's keeps what ONNX files keep in their metadata.
+RT_INFO = ("limbnet", "content")
+
+
+def open_engine(
+    path: Path,
+    *,
+    key: str | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    output_stage: int | None = None,
+    fallback: Fallback | None = None,
+    mode: Mode = "latency",
+) -> OpenVinoEngine:
+    """Read an ONNX or OpenVINO file and compile it; see `limbnet.runtime.load.load_engine` for the arguments."""
+    refuse_stage(output_stage, path)
+    model, info, signature = read_openvino(path, key, fallback)
+    return OpenVinoEngine(model, info, signature, device=device or "cpu", mode=mode, threads=threads)
+
+
+def open_throughput(path: Path, **options: Any) -> OpenVinoEngine:
+    """Open a file in throughput mode."""
+    return open_engine(path, mode="throughput", **options)
+
+
+class OpenVinoEngine:
+    """Run a network with OpenVINO.
+
+    Args:
+        model: the network, read by OpenVINO.
+        info: what its file says about it.
+        signature: its tensors.
+        device: `cpu`, or a device of OpenVINO's such as `gpu` (Intel's) and `npu`.
+        mode: see the module's docstring.
+        threads: threads in all on a CPU, None for one on each core.
+
+    Raises:
+        DeviceError: OpenVINO has no such device here.
+    """
+
+    def __init__(
+        self,
+        model: openvino.Model,
+        info: ModelInfo,
+        signature: Signature,
+        *,
+        device: str = "cpu",
+        mode: Mode = "latency",
+        threads: int | None = None,
+    ) -> None:
+        self.info = info
+        self.signature = signature
+        self.name = f"openvino{'' if mode == 'latency' else ' throughput'} {signature.precision}"
+        self.device = device
+        self.fixed_size = signature.fixed_size
+        self.max_batch = signature.fixed_batch
+        self.compiled = _compile(model, device, mode, threads)
+        self._requests: list[Any] = [self.compiled.create_infer_request()]
+        if mode == "throughput":
+            count = int(self.compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+            self._requests += [self.compiled.create_infer_request() for _ in range(count - 1)]
+        self.preferred_batch = len(self._requests)
+
+    def run(self, images: NDArray[np.uint8]) -> Maps:
+        """Run the network on (B, H, W, 3) uint8 RGB pictures: at once, or one on each stream in throughput mode."""
+        values = self.signature.network_input(images, self.info)
+        if len(self._requests) == 1 or self.max_batch is not None:
+            return self._maps([self._answer(self._requests[0], values, wait=True)])
+        answers = []
+        for start in range(0, len(values), len(self._requests)):
+            part = values[start : start + len(self._requests)]
+            busy = [
+                self._answer(request, part[number : number + 1], wait=False)
+                for number, request in enumerate(self._requests[: len(part)])
+            ]
+            for request in busy:
+                request.wait()
+            answers += [self._maps([request]) for request in busy]
+        return Maps(
+            np.concatenate([answer.heatmaps for answer in answers]), np.concatenate([answer.pafs for answer in answers])
+        )
+
+    def _answer(self, request: Any, values: NDArray[Any], *, wait: bool) -> Any:
+        request.start_async({self.signature.input_name: values}, share_inputs=True)
+        if wait:
+            request.wait()
+        return request
+
+    def _maps(self, requests: list[Any]) -> Maps:
+        (request,) = requests
+        # Copied: the request's buffers are used again by the next run.
+        heatmaps = request.get_tensor(self.signature.heatmap_name).data
+        pafs = request.get_tensor(self.signature.paf_name).data
+        maps = self.signature.maps(heatmaps, pafs)
+        return Maps(np.array(maps.heatmaps), np.array(maps.pafs))
+
+
+def read_openvino(
+    path: Path, key: str | None = None, fallback: Fallback | None = None
+) -> tuple[openvino.Model, ModelInfo, Signature]:
+    """Read an ONNX file, or an `.xml` whose `.bin` lies beside it, and what it says about itself."""
+    core = _core()
+    kind, content = read_model_file(path, key)
+    try:
+        if kind is not FileKind.OPENVINO:
+            network = read_onnx(path, key, fallback)
+            return core.read_model(network.model.SerializeToString(), b""), network.info, network.signature
+        _, weights = read_model_file(path.with_suffix(".bin"), key)
+        model = core.read_model(content, weights)
+    except RuntimeError as error:
+        raise ModelFileError(f"OpenVINO refuses '{path}': {error}") from error
+    if not model.has_rt_info(list(RT_INFO)):
+        raise ModelFileError(
+            f"'{path}' says nothing about its skeleton and its input.",
+            "Write it with 'limbnet export' or 'limbnet convert', from a checkpoint or an ONNX file.",
+        )
+    said = json.loads(model.get_rt_info(list(RT_INFO)).astype(str))
+    return model, ModelInfo.from_dict(said["info"]), Signature.from_dict(said["signature"])
+
+
+def compiled_model(content: bytes) -> openvino.CompiledModel:
+    """Compile ONNX content for this machine's CPU as `OpenVinoEngine` does."""
+    return _compile(_core().read_model(content, b""), "cpu", "latency", None)
+
+
+def _core() -> openvino.Core:
+    try:
+        import openvino
+    except ImportError:
+        raise missing_package("openvino", "openvino", "Running a network with OpenVINO") from None
+    return openvino.Core()
+
+
+def _compile(model: openvino.Model, device: str, mode: Mode, threads: int | None) -> openvino.CompiledModel:
+    core = _core()
+    kind, _, number = device.upper().partition(":")
+    name = f"{kind}.{number}" if number else kind
+    if kind not in {present.partition(".")[0] for present in core.available_devices}:
+        raise DeviceError(
+            f"OpenVINO has no device '{device}' here; it has {', '.join(core.available_devices).lower()}.",
+            "Leave --device out, or run the ONNX file with --engine onnxruntime.",
+        )
+    # Without the hint OpenVINO would take bfloat16 where the processor has it: another precision than was exported.
+    config: dict[str, Any] = {"PERFORMANCE_HINT": mode.upper(), "INFERENCE_PRECISION_HINT": "f32"}
+    if kind == "CPU" and threads is not None:
+        config["INFERENCE_NUM_THREADS"] = threads
+    return core.compile_model(model, name, config)
