@@ -16,6 +16,9 @@ from limbnet.errors import DataError
 _SIDEWAYS = (5, 6, 7, 8)
 _ORIENTATION_TAG = 0x0112
 
+#: What Pillow's decoders raise for damaged files.
+_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError)
+
 #: Pictures larger than this (a side of 30,000 pixels, squared) are taken for a mistake or an attack.
 LARGEST_PICTURE = 30_000**2
 
@@ -44,20 +47,23 @@ def read_picture_reduced(path: Path | str, at_least: tuple[int, int]) -> tuple[N
 
 
 def picture_size(path: Path | str) -> tuple[int, int]:
-    """Return a picture's (height, width) as shown, without decoding it.
+    """Return a picture's (height, width) as shown; of most formats only the head is read.
 
     Raises:
-        DataError: the file is missing or no picture.
+        DataError: the file is missing, no picture, or cut short.
     """
     with _opened(path) as image:
-        return _shown(image, (image.height, image.width))
+        try:
+            return _shown(image, (image.height, image.width))
+        except _DECODING_ERRORS as error:
+            raise _damaged(path, error) from error
 
 
 def _pixels(path: Path | str, at_least: tuple[int, int] | None) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     """Decode a picture, reduced if `at_least` allows it; return the (height, width) of the whole picture too."""
     with _opened(path) as image:
-        size = _shown(image, (image.height, image.width))
         try:
+            size = _shown(image, (image.height, image.width))
             if at_least is not None:
                 height, width = _shown(image, at_least)
                 image.draft(None, (width, height))
