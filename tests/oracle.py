@@ -7,8 +7,10 @@ evaluation. So AP measures what those cost.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +91,27 @@ class Oracle:
         self.batches.append(len(images))
         answers = [self._maps[_digest(image)] for image in images]
         return Maps(np.stack([heat for heat, _ in answers]), np.stack([paf for _, paf in answers]))
+
+
+def assembled_truth(spec: DatasetSpec, skeleton: Skeleton) -> dict[str, Any]:
+    """The test annotations without the people whom no part affinity fields could assemble; those are ignored.
+
+    Limbs reach from labelled joint to labelled joint only, so a person whose labelled joints fall apart into several
+    groups, or has fewer than four, cannot come out whole however good the network is.
+    """
+    truth = json.loads((spec.root_directory_path / spec.test_data.annotation_root_dir_path).read_text())
+    mapping = JointMapping(spec, skeleton)
+    for annotation in truth["annotations"]:
+        keypoints = np.array(annotation["keypoints"], dtype=np.float64).reshape(1, -1, 3)
+        labelled = set(np.flatnonzero(mapping.joints(keypoints)[0, :, 2] <= 2).tolist())
+        reached = {min(labelled)} if labelled else set()
+        for _ in skeleton.limbs:
+            reached |= {
+                joint for limb in skeleton.limbs if set(limb) <= labelled and reached & set(limb) for joint in limb
+            }
+        if reached != labelled or len(labelled) < 4:
+            annotation["num_keypoints"] = 0
+    return truth
 
 
 def _digest(image: NDArray[np.uint8]) -> bytes:
