@@ -108,14 +108,14 @@ def _draw_person(
     _blend(image[y0:y1, x0:x1], layer, style.opacity)
 
 
-def joint_colours(skeleton: Skeleton, limb_colours: Sequence[Colour]) -> list[Colour]:
-    """Return K colours: each joint takes the one of the first limb that ends in it, brightened."""
+def joint_colours(skeleton: Skeleton, limb_colours: Sequence[Colour], white: float = 0.55) -> list[Colour]:
+    """Return K colours: each joint takes the one of the first limb that ends in it, mixed with a share of white."""
     colours: list[Colour] = []
     for joint in range(len(skeleton.joints)):
         touching = [limb for limb, (_, end) in enumerate(skeleton.limbs) if end == joint] or [
             limb for limb, (start, _) in enumerate(skeleton.limbs) if start == joint
         ]
-        red, green, blue = (round(0.45 * channel + 0.55 * 255) for channel in limb_colours[touching[0]])
+        red, green, blue = (round((1 - white) * channel + white * 255) for channel in limb_colours[touching[0]])
         colours.append((red, green, blue))
     return colours
 
@@ -174,13 +174,13 @@ def _draw_score(image: Picture, points: NDArray[np.floating], score: float, size
     cv2.putText(image, text, (x0 + pad, y1 - below - pad), font, scale, (255, 255, 255), stroke, cv2.LINE_AA)
 
 
-def draw_heatmaps(image: Picture, heatmaps: NDArray[np.float32], skeleton: Skeleton, opacity: float = 0.75) -> Picture:
+def draw_heatmaps(image: Picture, heatmaps: NDArray[np.float32], skeleton: Skeleton, opacity: float = 0.9) -> Picture:
     """Lay the joints' heatmaps (K or K + 1, h, w) over the picture, one colour a joint; the background map is left out.
 
     The maps must cover the whole picture (stretched to it), as those of the network's input do.
     """
     height, width = image.shape[:2]
-    colours = np.asarray(joint_colours(skeleton, skeleton.limb_colours), np.float32)
+    colours = np.asarray(joint_colours(skeleton, skeleton.limb_colours, 0.15), np.float32)
     strength = np.clip(heatmaps[: len(skeleton.joints)], 0.0, 1.0)
     strongest = strength.argmax(axis=0)
     return _overlay(image, colours[strongest], strength.max(axis=0), (width, height), opacity)
