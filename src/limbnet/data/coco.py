@@ -34,7 +34,7 @@ class CocoImage:
     path: Path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Annotations:
     """The P annotations of one picture, or of all, in the order of the file.
 
@@ -66,7 +66,7 @@ class Annotations:
         return self.boxes[:, :2] + self.boxes[:, 2:] / 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CocoDataset:
     """A checked annotation file.
 

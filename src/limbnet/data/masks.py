@@ -34,7 +34,7 @@ SMALLEST_POLYGON = 6
 MASK_THRESHOLD = 127
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MaskRegions:
     """The regions of one picture that decide its loss mask.
 

@@ -28,7 +28,7 @@ _CHECKSUM = struct.Struct("<I")
 _TODO = "Convert the dataset again: limbnet dataset_convert."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Record:
     """One training record, in the dataset's own joints and flags, in pixels of the original picture.
 

@@ -47,7 +47,7 @@ class Picture:
         return self.height, self.width
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sample:
     """One training sample, before augmentation, in pixels of the original picture.
 
@@ -67,7 +67,7 @@ class Sample:
     height: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Samples(Sequence[Sample]):
     """N samples in a fixed order.
 
