@@ -79,7 +79,7 @@ class Poses:
         return self.keypoints[:, self.skeleton.joints.index(name)]
 
     def in_order(self, joints: tuple[str, ...]) -> NDArray[np.float32]:
-        """Return (P, len(joints), 3) float32 x, y, score in another order of joints, by name; 0, 0, 0 where not found."""
+        """Return (P, len(joints), 3) float32 x, y, score in another order of joints, by name; zeros where not found."""
         out = np.zeros((len(self), len(joints), 3), np.float32)
         for target, name in enumerate(joints):
             if name in self.skeleton.joints:
@@ -110,7 +110,10 @@ class Poses:
         return results
 
     def to_detections(self) -> dict[str, Any]:
-        """Return `{"keypoints": [person][joint][x, y], "scores": [person]}` of `detections.json`; missing joints are 0, 0."""
+        """Return the `keypoints` [person][joint][x, y] and `scores` [person] of `detections.json`.
+
+        Missing joints are 0, 0; coordinates are rounded to a thousandth of a pixel.
+        """
         return {
             "keypoints": np.round(np.nan_to_num(self.keypoints).astype(float), DECIMALS).tolist(),
             "scores": self.scores.astype(float).tolist(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from limbnet.devices import choose_device
 from limbnet.errors import UsageError
 from limbnet.models.info import ModelInfo
 from limbnet.runtime.load import ENGINES, load_engine
-from limbnet.runtime.predictor import PoseEstimator
+from limbnet.runtime.predictor import PoseEstimator, Result
 from limbnet.specs.inference import InferenceSpec
 from limbnet.specs.load import load_inference_spec, load_pose_config, load_train_spec
 from limbnet.specs.source import read_source
+
+log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +54,14 @@ def open_estimator(args: argparse.Namespace) -> tuple[PoseEstimator, dict[str, A
         fallback=lambda: _info_from_train_spec(spec, model),
     )
     return PoseEstimator.from_spec(engine, spec, flip=args.flip), written
+
+
+def warn_about(result: Result[Any]) -> None:
+    """Log what went wrong with one picture, in one line each."""
+    for sentence in result.warnings:
+        log.warning("%s: %s", result.source, sentence)
+    if result.error is not None:
+        log.warning("%s", result.error.what)
 
 
 def _device(args: argparse.Namespace) -> str | None:

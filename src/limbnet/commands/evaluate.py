@@ -98,8 +98,7 @@ def evaluate(
             people += len(result.poses) if result.poses is not None else 0
             meta = {"file_name": image.file_name, "height": image.height, "width": image.width}
             detections.add(detection_entry(result, str(image.path), {"image_id": image.id, "image_meta": meta}))
-            for sentence in (*result.warnings, *([str(result.error)] if result.error else [])):
-                log.warning("%s: %s", image.file_name, sentence)
+            estimator_flags.warn_about(result)
             bars.update(task, advance=1, people=people)
 
         evaluation = evaluate_dataset(estimator, data, on_result)

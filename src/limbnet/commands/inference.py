@@ -111,8 +111,7 @@ def inference(
                     draw(result)
             else:
                 report.unreadable += 1
-            for sentence in (*result.warnings, *([str(result.error)] if result.error else [])):
-                log.warning("%s: %s", result.source, sentence)
+            estimator_flags.warn_about(result)
             detections.add(detection_entry(result, str(result.source), extra))
             bars.update(task, advance=1, people=report.people)
         if not report.pictures:
