@@ -69,11 +69,13 @@ def _pixels(path: Path | str, at_least: tuple[int, int] | None) -> tuple[NDArray
                 image.draft(None, (width, height))
             image.load()
             upright = ImageOps.exif_transpose(image)
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise DataError(
-                f"The picture '{path}' is cut short or damaged ({error}).", "Copy it again or remove it."
-            ) from error
+        except _DECODING_ERRORS as error:
+            raise _damaged(path, error) from error
         return rgb_pixels(upright), size
+
+
+def _damaged(path: Path | str, error: Exception) -> DataError:
+    return DataError(f"The picture '{path}' is cut short or damaged ({error}).", "Copy it again or remove it.")
 
 
 def _opened(path: Path | str) -> Image.Image:
