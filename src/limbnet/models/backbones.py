@@ -1,4 +1,4 @@
-"""Backbones: VGG-19 without pooling, HelNet, and residual networks that keep stride 8.
+"""Backbones: VGG-19 without pooling, HelNet, and residual networks that keep stride 8; lighter ones have their own file.
 
 Each function adds its layers to a network and returns a `Backbone`: the parts to run, their stride and channels, and
 what pruning and regularisation must know. Names of VGG layers are BodyPoseNet's; the others follow their pattern.
@@ -7,39 +7,13 @@ what pruning and regularisation must know. Names of VGG layers are BodyPoseNet's
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from string import ascii_lowercase
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from limbnet.models.layers import Chain, LayerBuilder, LopsidedMaxPool2d, Residual, scaled
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """What turns images (B, 3, H, W) into features (B, channels, H / stride, W / stride).
-
-    Attributes:
-        parts: run in order.
-        channels: of the features.
-        stride: input pixels per feature cell.
-        regularised: convolutions whose kernels and biases the regulariser sees.
-        sums: groups of convolutions whose outputs are added, so that their channels belong together.
-    """
-
-    parts: tuple[Chain | Residual, ...]
-    channels: int
-    stride: int
-    regularised: tuple[str, ...] = ()
-    sums: tuple[tuple[str, ...], ...] = ()
-
-    def __call__(self, layers: nn.ModuleDict, images: Tensor) -> Tensor:
-        """Compute the features."""
-        x = images
-        for part in self.parts:
-            x = part(layers, x)
-        return x
+from limbnet.models.efficientnet import build_efficientnet_lite0
+from limbnet.models.layers import Backbone, Chain, LayerBuilder, LopsidedMaxPool2d, Residual, scaled
 
 
 #: VGG-19 as BodyPoseNet changes it: (block, sub-layers, channels, stride of the first).
@@ -187,16 +161,21 @@ def _residual(
 
 
 #: Backbones by the spec's `architecture`.
-BACKBONES: dict[str, Callable[..., Backbone]] = {"vgg": build_vgg, "helnet": build_helnet, "resnet": build_resnet}
+BACKBONES: dict[str, Callable[..., Backbone]] = {
+    "vgg": build_vgg,
+    "helnet": build_helnet,
+    "resnet": build_resnet,
+    "efficientnet_lite0": build_efficientnet_lite0,
+}
 
 
 def backbone_problems(architecture: str, nlayers: int | None, mtype: str) -> list[str]:
     """List what is wrong with a backbone's description, one line each; no line when it can be built."""
-    depths = {"vgg": [19], "helnet": list(HELNET_BLOCKS), "resnet": list(RESNET_BLOCKS)}
+    depths = {"vgg": [19], "helnet": list(HELNET_BLOCKS), "resnet": list(RESNET_BLOCKS), "efficientnet_lite0": [0]}
     if architecture not in depths:
         return [f"architecture '{architecture}' is none of {', '.join(depths)}"]
     problems = []
-    if nlayers not in depths[architecture]:
+    if architecture != "efficientnet_lite0" and nlayers not in depths[architecture]:
         found = "is missing" if nlayers is None else f"is {nlayers}"
         problems.append(f"nlayers {found}; {architecture} has {', '.join(map(str, depths[architecture]))}")
     if architecture == "helnet" and mtype not in HELNET_TYPES:

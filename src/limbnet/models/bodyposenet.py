@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from limbnet.errors import ModelFileError, SpecError, UsageError
 from limbnet.models.backbones import BACKBONES, backbone_problems
 from limbnet.models.layers import LayerBuilder, scaled
-from limbnet.models.stages import StageDesign, build_stage
+from limbnet.models.stages import StageDesign, build_light_stage, build_stage
 from limbnet.skeleton import Skeleton
 from limbnet.specs.train import ModelSpec
 
@@ -37,7 +37,7 @@ class StageMaps(NamedTuple):
 class Design:
     """A network's description without its widths; names and meanings are the train spec's."""
 
-    class_name: Literal["BpNetLiteModel", "BpNetModel"]
+    class_name: Literal["BpNetLiteModel", "BpNetModel", "BpNetLightModel"]
     architecture: str
     nlayers: int
     mtype: str
@@ -48,12 +48,15 @@ class Design:
     stageT_kernel_sizes: tuple[int, ...]
     use_self_attention: bool
     use_bias: bool
+    output_stride: int = 8
 
     def problems(self) -> list[str]:
         """List what cannot be built, one line each."""
         problems = backbone_problems(self.architecture, self.nlayers, self.mtype)
-        if self.class_name not in ("BpNetLiteModel", "BpNetModel"):
-            problems.append(f"class '{self.class_name}' is none of BpNetLiteModel, BpNetModel")
+        if self.class_name not in ("BpNetLiteModel", "BpNetModel", "BpNetLightModel"):
+            problems.append(f"class '{self.class_name}' is none of BpNetLiteModel, BpNetModel, BpNetLightModel")
+        if self.output_stride not in ((4, 8) if self.architecture == "efficientnet_lite0" else (8,)):
+            problems.append(f"output_stride is {self.output_stride}; efficientnet_lite0 has 4 and 8, others 8")
         if not 1 <= self.stages <= 7:
             problems.append(f"{self.stages} stages; 2 to 7 are possible")
         for name in ("stage1_kernel_sizes", "stageT_kernel_sizes"):
@@ -72,8 +75,8 @@ class BodyPoseNet(nn.ModuleDict):
         output_layers: the convolutions that return maps, stage by stage, heatmap before PAF. The last pair is
             (`heatmap_out`, `paf_out`).
         regularised_layers: the convolutions whose kernels and biases the regulariser sees, each with its own factor.
-        elementwise_groups: groups of convolutions whose outputs meet in a product or a sum, so that pruning must keep
-            the same channels of each.
+        elementwise_groups: groups of convolutions whose outputs meet in a product or a sum, or that filter each channel
+            of another one's output (depthwise), so that pruning must keep the same channels of each.
 
     Args:
         design: what to build.
@@ -100,13 +103,18 @@ class BodyPoseNet(nn.ModuleDict):
         self.backbone = BACKBONES[design.architecture](
             build, nlayers=design.nlayers, mtype=design.mtype, width=backbone_width,
             use_bias=design.backbone_bias, use_batch_norm=design.backbone_batch_norm,
+            fused=scaled(128, width), output_stride=design.output_stride,
         )  # fmt: skip
         self.stride = self.backbone.stride
         self.backbone_layers = tuple(build.built)
-        self.reduction, reduced = build.conv(
-            "channel_reduction_conv", self.backbone.channels, scaled(128, width), 3,
-            bias=design.use_bias, relu="channel_reduction_conv/relu",
-        )  # fmt: skip
+        light = design.class_name == "BpNetLightModel"
+        if light:
+            self.reduction, reduced = build.light("channel_reduction", self.backbone.channels, scaled(128, width))
+        else:
+            self.reduction, reduced = build.conv(
+                "channel_reduction_conv", self.backbone.channels, scaled(128, width), 3,
+                bias=design.use_bias, relu="channel_reduction_conv/relu",
+            )  # fmt: skip
         stage_design = StageDesign(
             lite=design.class_name == "BpNetLiteModel",
             heat_channels=skeleton.heat_channels,
@@ -119,7 +127,7 @@ class BodyPoseNet(nn.ModuleDict):
         )
         later_input = reduced + skeleton.heat_channels + skeleton.paf_channels
         self.stages = tuple(
-            build_stage(
+            (build_light_stage if light else build_stage)(
                 build,
                 stage_design,
                 number,
@@ -133,11 +141,15 @@ class BodyPoseNet(nn.ModuleDict):
             name for stage in self.stages for branch in (stage.heat, stage.paf) for name in branch.out.names
         )
         self.regularised_layers = self.backbone.regularised + stage_layers
-        self.elementwise_groups = self.backbone.sums + tuple(
-            (branch.body.names[-2], branch.attention.names[0])  # the convolution before the last ReLU, and the mask's
-            for stage in self.stages
-            for branch in (stage.paf, stage.heat)
-            if branch.attention.names
+        self.elementwise_groups = (
+            self.backbone.sums
+            + tuple(group for stage in self.stages for group in stage.partners)
+            + tuple(
+                (branch.body.names[-2], branch.attention.names[0])  # the convolution before the last ReLU, the mask's
+                for stage in self.stages
+                for branch in (stage.paf, stage.heat)
+                if branch.attention.names
+            )
         )
         self._check_channels(build)
 
@@ -226,6 +238,7 @@ def build_model(spec: ModelSpec, skeleton: Skeleton) -> BodyPoseNet:
         stageT_kernel_sizes=spec.stageT_kernel_sizes,
         use_self_attention=spec.use_self_attention,
         use_bias=spec.use_bias,
+        output_stride=backbone.output_stride,
     )
     problems = design.problems()
     for key, found, expected, reason in (
@@ -269,13 +282,18 @@ def build_from_architecture(architecture: Mapping[str, Any], skeleton: Skeleton)
 def initialise(model: BodyPoseNet, kernel_initializer: str = "random_normal") -> None:
     """Draw fresh weights: backbone kernels Glorot uniform (He normal for ResNet), the others N(0, 0.01), biases 0.
 
+    In the light network everything but the outputs is He normal, and so is EfficientNet-Lite0.
+
     Args:
         model: changed in place.
         kernel_initializer: `xavier` draws the other kernels Glorot uniform too; every other name means N(0, 0.01).
     """
     in_backbone = set(model.backbone_layers)
+    light = set(model.conv_layers()) - set(model.output_layers) if model.design.class_name == "BpNetLightModel" else ()
     for name, conv in model.conv_layers().items():
-        if name in in_backbone and model.design.architecture == "resnet":
+        if name in light or model.design.architecture == "efficientnet_lite0" and name in in_backbone:
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        elif name in in_backbone and model.design.architecture == "resnet":
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         elif name in in_backbone or kernel_initializer == "xavier":
             nn.init.xavier_uniform_(conv.weight)

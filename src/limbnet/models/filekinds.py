@@ -81,6 +81,8 @@ def recognise_bytes(start: bytes) -> FileKind:
         (b"\x80\x02", FileKind.TORCH),  # the pickle stream of torch.save before version 1.6
         (b"ftrt", FileKind.ENGINE),
         (b"ptrt", FileKind.ENGINE),
+        (b"vtrt", FileKind.ENGINE),  # TensorRT-RTX
+        (b"LIMBTRT1", FileKind.ENGINE),  # either, behind limbnet's header
         (b"\x89PNG", FileKind.PICTURE),
         (b"\xff\xd8\xff", FileKind.PICTURE),
     ):

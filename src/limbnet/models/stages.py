@@ -12,7 +12,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from limbnet.models.layers import Chain, LayerBuilder, scaled
+from limbnet.models.layers import Chain, LayerBuilder, Path, Residual, scaled
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,15 @@ class Branch:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage: a trunk that both branches share (empty in the full network), then heatmaps and part affinity fields."""
+    """A stage: a trunk that both branches share (empty in the full network), then heatmaps and part affinity fields.
 
-    trunk: Chain
+    `partners` are groups of convolutions that must keep the same channels when the network is pruned.
+    """
+
+    trunk: Chain | Path
     heat: Branch
     paf: Branch
+    partners: tuple[tuple[str, ...], ...] = ()
 
     def __call__(self, layers: nn.ModuleDict, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, h, w) to heatmaps (B, K+1, h, w) and part affinity fields (B, 2L, h, w)."""
@@ -120,3 +124,31 @@ def _convolutions(
         )
         chain += added
     return chain, channels
+
+
+def build_light_stage(
+    build: LayerBuilder, design: StageDesign, number: int, *, last: bool, in_channels: int
+) -> Stage:
+    """Add stage `number` (from 1) of the light network and return it.
+
+    A 1x1 convolution, then for each kernel size a residual block: a depthwise convolution of that size and a 1x1 one
+    (Chollet 2017, "Xception"). Each branch has a 1x1 convolution of its own before its maps.
+    """
+    width = scaled(128, design.width)
+    prefix = f"stage{number}/"
+    entry, channels = build.light(f"{prefix}entry", in_channels, width)
+    parts: list[Chain | Residual] = [entry]
+    summed = [f"{prefix}entry_conv"]
+    for place, kernel in enumerate(design.first_kernels if number == 1 else design.later_kernels, 1):
+        filtered, _ = build.light(f"{prefix}depthwise{place}", channels, 0, kernel, depthwise=True)
+        mixed, channels = build.light(f"{prefix}mix{place}", channels, width, relu=False)
+        after = build.add(f"{prefix}block{place}_relu", nn.ReLU6(inplace=True))
+        parts.append(Residual(filtered + mixed, Chain(), after))
+        summed += [f"{prefix}depthwise{place}_conv", f"{prefix}mix{place}_conv"]
+    branches = {}
+    for kind, name, maps in (("paf", "paf", design.paf_channels), ("heat", "cmap", design.heat_channels)):
+        body, body_channels = build.light(f"{prefix}{name}", channels, width)
+        out_name = {"heat": "heatmap_out", "paf": "paf_out"}[kind] if last else f"{prefix}{kind}_branch/out"
+        out, _ = build.conv(out_name, body_channels, maps, 1)
+        branches[kind] = Branch(body, Chain(), out)
+    return Stage(Path(tuple(parts)), branches["heat"], branches["paf"], (tuple(summed),))

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from limbnet.errors import ModelFileError
+from limbnet.models.efficientnet import lite0_blocks
 from limbnet.models.filekinds import FileKind
 
 #: Parameters of each layer in torch's terms: weight, bias, running_mean, running_var.
@@ -130,7 +131,9 @@ def by_layer(state: Mapping[str, Tensor]) -> Layers:
 
 
 def torchvision_renamed(layers: Layers, path: str) -> Layers:
-    """Give layers of torchvision's VGG-19 and ResNets the names of BodyPoseNet's backbones; others keep theirs.
+    """Give layers of published networks the names of BodyPoseNet's backbones; others keep theirs.
+
+    Known are torchvision's VGG-19 and ResNets, and EfficientNet-Lite0 as `efficientnet_lite_pytorch` names it.
 
     Raises:
         ModelFileError: it is a VGG of another depth. `path` is how messages call the file.
@@ -138,7 +141,8 @@ def torchvision_renamed(layers: Layers, path: str) -> Layers:
     numbers = sorted(int(found[1]) for name in layers if (found := re.fullmatch(r"features\.(\d+)", name)))
     if numbers:
         return layers | _renamed_vgg(layers, numbers, path)
-    renamed = {name: _resnet_name(name) for name in layers}
+    named = _lite0_name if "_blocks.0._depthwise_conv" in layers else _resnet_name
+    renamed = {name: named(name) for name in layers}
     return {renamed[name]: parameters for name, parameters in layers.items()}
 
 
@@ -168,3 +172,14 @@ def _resnet_name(name: str) -> str:
     if found[5] is not None:
         return f"{block}_{('conv', 'bn')[int(found[5])]}_shortcut"
     return f"{block}_{found[3]}_{found[4]}"
+
+
+def _lite0_name(name: str) -> str:
+    if name in ("_conv_stem", "_bn0"):
+        return {"_conv_stem": "stem_conv", "_bn0": "stem_bn"}[name]
+    found = re.fullmatch(r"_blocks\.(\d+)\._(?:(expand|depthwise|project)_conv|bn([012]))", name)
+    blocks = lite0_blocks()
+    if not found or int(found[1]) >= len(blocks):
+        return name
+    block = blocks[int(found[1])]
+    return f"{block}_{found[2]}_conv" if found[2] else f"{block}_{('expand', 'depthwise', 'project')[int(found[3])]}_bn"

@@ -142,13 +142,13 @@ class DataloaderSpec(Section):
 
 
 #: Depths each backbone is built with.
-LAYER_COUNTS = {"vgg": (19,), "helnet": (6, 10, 12, 18, 26, 34), "resnet": (18, 34, 50)}
+LAYER_COUNTS = {"vgg": (19,), "helnet": (6, 10, 12, 18, 26, 34), "resnet": (18, 34, 50), "efficientnet_lite0": ()}
 
 
 class BackboneAttributes(Section):
     """The backbone. `width` (limbnet's own) multiplies its channel counts."""
 
-    architecture: Literal["vgg", "helnet", "resnet"] = "vgg"
+    architecture: Literal["vgg", "helnet", "resnet", "efficientnet_lite0"] = "vgg"
     nlayers: int | None = None
     mtype: Literal["default", "s8_3rdblock", "s8_3rdblock_wdilation", "s8_1stlayer", "s8_1stlayer_wdilation"] = (
         "default"
@@ -157,34 +157,42 @@ class BackboneAttributes(Section):
     use_batch_norm: bool = True
     add_final_c128_conv: bool = without_effect(True, "the 128-channel convolution is always there")
     width: float = Field(1.0, gt=0, le=4)
+    output_stride: Literal[4, 8] = Field(8, description="limbnet's own: of efficientnet_lite0's maps")
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
+        if self.architecture != "efficientnet_lite0" and self.output_stride != 8:
+            yield "output_stride", f"is {self.output_stride}: only efficientnet_lite0 has a choice"
         known = LAYER_COUNTS[self.architecture]
-        if self.nlayers not in known and not (self.nlayers is None and len(known) == 1):
+        if known and self.nlayers not in known and not (self.nlayers is None and len(known) == 1):
             choices = ", ".join(map(str, known))
             yield "nlayers", f"is {self.nlayers or 'missing'}: {self.architecture} is built with {choices} layers"
 
     def idle_keys(self) -> Iterator[tuple[str, str]]:
         if self.architecture != "helnet" and self.mtype != "default":
             yield "mtype", f"{self.architecture} comes in one type"
-        if self.architecture == "vgg" and not self.use_batch_norm:
-            yield "use_batch_norm", "vgg always has batch normalisation"
+        if self.architecture in ("vgg", "efficientnet_lite0") and not self.use_batch_norm:
+            yield "use_batch_norm", f"{self.architecture} always has batch normalisation"
+        if self.architecture == "efficientnet_lite0" and self.nlayers is not None:
+            yield "nlayers", "efficientnet_lite0 comes in one depth"
 
     @property
     def stride(self) -> int:
         """Input pixels per map cell."""
-        return 16 if self.architecture == "helnet" and self.mtype == "default" else 8
+        return 16 if self.architecture == "helnet" and self.mtype == "default" else self.output_stride
 
 
 KernelSize = Annotated[int, Field(gt=0, le=31)]
 
 
 class ModelSpec(Section):
-    """The network. `width` (limbnet's own) multiplies the channel counts of the stages."""
+    """The network. `width` (limbnet's own) multiplies the channel counts of the stages.
 
-    class_name: Literal["BpNetLiteModel", "BpNetModel"] = class_name("BpNetLiteModel")
+    `BpNetLightModel` (limbnet's own) has separable convolutions; its kernel sizes are those of the depthwise ones.
+    """
+
+    class_name: Literal["BpNetLiteModel", "BpNetModel", "BpNetLightModel"] = class_name("BpNetLiteModel")
     backbone_attributes: BackboneAttributes = BackboneAttributes()
-    stages: int = Field(3, ge=2, le=7)
+    stages: int = Field(3, ge=1, le=7)
     heat_channels: int | None = None
     paf_channels: int | None = None
     stage1_kernel_sizes: tuple[KernelSize, ...] = Field((3, 3, 3), min_length=1)
@@ -200,7 +208,16 @@ class ModelSpec(Section):
     kernel_initializer: Literal["random_normal", "xavier"] = "random_normal"
     width: float = Field(1.0, gt=0, le=4)
 
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        if self.stages < 2 and self.class_name != "BpNetLightModel":
+            yield "stages", f"is {self.stages}: only BpNetLightModel has less than 2"
+
     def idle_keys(self) -> Iterator[tuple[str, str]]:
+        if self.class_name == "BpNetLightModel":
+            if self.use_self_attention:
+                yield "use_self_attention", "BpNetLightModel has no attention"
+            if not self.use_bias:
+                yield "use_bias", "BpNetLightModel has biases in its outputs alone"
         if self.class_name == "BpNetModel":
             for key in ("stage1_kernel_sizes", "stageT_kernel_sizes"):
                 if getattr(self, key) != type(self).model_fields[key].default:
