@@ -16,11 +16,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("limbnet.commands.evaluate", "measure a model: COCO's ten keypoint numbers"),
     "inference": ("limbnet.commands.inference", "find people in pictures and draw them"),
     "prune": ("limbnet.commands.prune", "remove a network's weakest filters"),
+    "export": ("limbnet.commands.export", "write a model as ONNX: float, half or INT8, compared with the original"),
+    "convert": ("limbnet.commands.convert", "build a TensorRT or OpenVINO engine from an exported model"),
     "zoo": ("limbnet.commands.zoo", "list published networks, check weight files against them"),
 }
 
 #: Names that users of TAO know.
-OTHER_NAMES: dict[str, str] = {}
+OTHER_NAMES: dict[str, str] = {"tlt-converter": "convert", "tao-converter": "convert"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

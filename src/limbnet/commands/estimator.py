@@ -51,7 +51,7 @@ def open_estimator(args: argparse.Namespace) -> tuple[PoseEstimator, dict[str, A
         engine=args.engine,
         threads=args.threads,
         output_stage=spec.output_stage_to_use,
-        fallback=lambda: _info_from_train_spec(spec, model),
+        fallback=lambda: info_from_train_spec(spec, model),
     )
     return PoseEstimator.from_spec(engine, spec, flip=args.flip), written
 
@@ -71,7 +71,7 @@ def _device(args: argparse.Namespace) -> str | None:
     return str(choose_device(args.device, args.gpus, args.gpu_index))
 
 
-def _info_from_train_spec(spec: InferenceSpec, model: Path) -> ModelInfo:
+def info_from_train_spec(spec: InferenceSpec, model: Path) -> ModelInfo:
     """Describe a model file that says nothing about itself by the spec it was trained with.
 
     Raises:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Collection
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,12 @@ def multiply_adds(model: ModelProto) -> dict[str, int]:
 def _weight_size(wiring: Wiring, name: str) -> int:
     stored = name if wiring.is_constant(name) else wiring.producer[name].input[0]
     return int(wiring.constant(stored).size)
+
+
+def shares(model: ModelProto) -> list[Int8Share]:
+    """Count the INT8 share of a graph in ONNX Runtime, and in OpenVINO where it is installed."""
+    found = [share_in_onnxruntime(model)]
+    return [*found, share_in_openvino(model)] if find_spec("openvino") is not None else found
 
 
 def share_in_openvino(model: ModelProto) -> Int8Share:

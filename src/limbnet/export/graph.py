@@ -75,12 +75,7 @@ def build_graph(network: nn.Module, info: ModelInfo, signature: Signature) -> Mo
     _tidy(model, signature, info.stride)
     if signature.precision == "fp16":
         model = to_half(model)
-    for key, value in (
-        (INFO_KEY, json.dumps(info.to_dict())),
-        (SIGNATURE_KEY, json.dumps(signature.to_dict())),
-        (MODEL_HASH_KEY, model_hash(network, info)),
-    ):
-        model.metadata_props.add(key=key, value=value)
+    set_signature(model, info, signature, model_hash(network, info))
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -95,13 +90,17 @@ def model_hash(network: nn.Module, info: ModelInfo) -> str:
     return digest.hexdigest()
 
 
-def set_metadata(model: ModelProto, key: str, value: str) -> None:
-    """Set one metadata entry."""
-    for entry in model.metadata_props:
-        if entry.key == key:
-            entry.value = value
-            return
-    model.metadata_props.add(key=key, value=value)
+def set_signature(model: ModelProto, info: ModelInfo, signature: Signature, network_hash: str) -> None:
+    """Write into the metadata what the file is: all that `read_onnx` reads."""
+    content = {
+        INFO_KEY: json.dumps(info.to_dict()),
+        SIGNATURE_KEY: json.dumps(signature.to_dict()),
+        MODEL_HASH_KEY: network_hash,
+    }
+    others = {entry.key: entry.value for entry in model.metadata_props}
+    del model.metadata_props[:]
+    for key, value in (others | content).items():
+        model.metadata_props.add(key=key, value=value)
 
 
 @contextmanager

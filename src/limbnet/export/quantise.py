@@ -70,6 +70,42 @@ def check_layers(model: ModelProto, layers: Collection[str]) -> None:
         raise SpecError("Layers to keep in float:\n  " + "\n  ".join(wrong), f"Layers: {', '.join(known)}.")
 
 
+def head_layers(model: ModelProto) -> list[str]:
+    """List the convolutions that return maps, and the 1x1 ones (and attention masks) before them, stage by stage.
+
+    They decide the maps' values directly, cost few multiply-adds, and stay in float unless told otherwise. They are
+    found by the wiring: an output has no activation behind it and ends in a concatenation or in the graph's outputs.
+    """
+    wiring = Wiring(model)
+    heads: set[str] = set()
+    for node in wiring.convolutions().values():
+        users = wiring.consumers.get(node.output[0], [])
+        ends = node.output[0] in wiring.outputs or bool(users)
+        if ends and all(user.op_type in ("Concat", *CLOSING) for user in users):
+            heads.add(layer_of(node))
+            _add_before(wiring, node.input[0], heads)
+    return [layer for layer in wiring.convolutions() if layer in heads]
+
+
+def _add_before(wiring: Wiring, tensor: str, heads: set[str]) -> None:
+    """Add the 1x1 convolutions that make a tensor, and the mask that it was multiplied by."""
+    node = wiring.producer.get(tensor)
+    if node is None:
+        return
+    if node.op_type == "Conv":
+        if wiring.constant(node.input[1]).shape[2:] == (1, 1):
+            heads.add(layer_of(node))
+    elif node.op_type == "Relu":
+        _add_before(wiring, node.input[0], heads)
+    elif node.op_type == "Mul":
+        for name in node.input:
+            _add_before(wiring, name, heads)
+    elif node.op_type in DELICATE:
+        mask = wiring.producer.get(node.input[0])
+        if mask is not None and mask.op_type == "Conv":
+            heads.add(layer_of(mask))
+
+
 def quantised_tensors(model: ModelProto, float_layers: Collection[str] = ()) -> list[str]:
     """List the activations that get a scale when every convolution but `float_layers` is INT8, in graph order."""
     wiring = Wiring(model)

@@ -15,14 +15,22 @@ from limbnet.runtime.engine import Engine
 if TYPE_CHECKING:
     from limbnet.runtime.predictor import PoseEstimator
 
-#: The runtimes, by the name that `engine=` and `--engine` take: the module whose `open_engine` opens a file.
+#: The runtimes, by the name that `engine=` and `--engine` take: the module and its function that opens a file.
 ENGINES: dict[str, str] = {
-    "torch": "limbnet.runtime.torch_engine",
+    "torch": "limbnet.runtime.torch_engine:open_engine",
+    "onnxruntime": "limbnet.runtime.onnxruntime_engine:open_engine",
+    "onnxruntime-tensorrt": "limbnet.runtime.onnxruntime_engine:open_tensorrt",
+    "openvino": "limbnet.runtime.openvino_engine:open_engine",
+    "openvino-throughput": "limbnet.runtime.openvino_engine:open_throughput",
+    "tensorrt": "limbnet.runtime.tensorrt_engine:open_engine",
 }
 
 #: The runtime that opens each kind of file when none is asked for.
 DEFAULT_ENGINE: dict[FileKind, str] = {
     FileKind.LIMBNET: "torch",
+    FileKind.ONNX: "onnxruntime",
+    FileKind.OPENVINO: "openvino",
+    FileKind.ENGINE: "tensorrt",
 }
 
 
@@ -57,8 +65,8 @@ def load_engine(
         engine = _engine_for(path, key)
     if engine not in ENGINES:
         raise UsageError(f"There is no engine '{engine}'.{nearest(engine, ENGINES)}", f"Engines: {', '.join(ENGINES)}.")
-    module = import_module(ENGINES[engine])
-    opened = module.open_engine(
+    module, _, function = ENGINES[engine].partition(":")
+    opened = getattr(import_module(module), function)(
         path, key=key, device=device, threads=threads, output_stage=output_stage, fallback=fallback
     )
     return cast(Engine, opened)

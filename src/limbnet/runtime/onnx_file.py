@@ -71,7 +71,13 @@ def read_onnx(path: Path | str, key: str | None = None, fallback: Fallback | Non
     kind, content = read_model_file(path, key)
     if kind is not FileKind.ONNX:
         raise ModelFileError(f"'{path}' is {kind.described}, not an ONNX file.")
-    model = parse_onnx(content, path)
+    return network_of(parse_onnx(content, path), path, fallback, hashlib.sha256(content).hexdigest())
+
+
+def network_of(
+    model: ModelProto, path: Path, fallback: Fallback | None = None, digest: str | None = None
+) -> OnnxNetwork:
+    """Find out what an ONNX model in memory is; see `read_onnx`. Its digest is computed unless it is known."""
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     if INFO_KEY in metadata:
         info = ModelInfo.from_dict(json.loads(metadata[INFO_KEY]))
@@ -84,7 +90,8 @@ def read_onnx(path: Path | str, key: str | None = None, fallback: Fallback | Non
         signature = guess_signature(model, info, path)
     height, width, batch = _fixed_shape(model, signature)
     signature = replace(signature, fixed_size=(height, width) if height and width else None, fixed_batch=batch)
-    digest = hashlib.sha256(content).hexdigest()
+    if digest is None:
+        digest = hashlib.sha256(model.SerializeToString()).hexdigest()
     return OnnxNetwork(path, model, info, signature, digest, metadata.get(MODEL_HASH_KEY, ""))
 
 

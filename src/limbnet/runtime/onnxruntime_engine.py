@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbnet.errors import DeviceError, ModelFileError, missing_package
-from limbnet.models.info import ModelInfo
 from limbnet.runtime.engine import Maps
 from limbnet.runtime.onnx_file import Fallback, OnnxNetwork, read_onnx, refuse_stage
 from limbnet.runtime.unsigned import with_unsigned_activations
@@ -43,6 +42,11 @@ def open_engine(
     refuse_stage(output_stage, path)
     device = device or ("cpu" if provider in (None, "cpu") else "cuda")
     return OnnxRuntimeEngine(read_onnx(path, key, fallback), device, provider, threads)
+
+
+def open_tensorrt(path: Path, **options: Any) -> OnnxRuntimeEngine:
+    """Open a file with the TensorRT provider."""
+    return open_engine(path, provider="tensorrt", **options)
 
 
 class OnnxRuntimeEngine:

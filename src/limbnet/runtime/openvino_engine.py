@@ -17,7 +17,7 @@ from limbnet.errors import DeviceError, ModelFileError, missing_package
 from limbnet.models.filekinds import FileKind, read_model_file
 from limbnet.models.info import ModelInfo
 from limbnet.runtime.engine import Maps
-from limbnet.runtime.onnx_file import Fallback, read_onnx, refuse_stage
+from limbnet.runtime.onnx_file import Fallback, OnnxNetwork, read_onnx, refuse_stage
 from limbnet.runtime.signature import Signature
 
 if TYPE_CHECKING:
@@ -143,6 +143,12 @@ def read_openvino(
         )
     said = json.loads(model.get_rt_info(list(RT_INFO)).astype(str))
     return model, ModelInfo.from_dict(said["info"]), Signature.from_dict(said["signature"])
+
+
+def from_network(network: OnnxNetwork, mode: Mode = "latency", threads: int | None = None) -> OpenVinoEngine:
+    """Compile an ONNX network that has been read."""
+    model = _core().read_model(network.model.SerializeToString(), b"")
+    return OpenVinoEngine(model, network.info, network.signature, mode=mode, threads=threads)
 
 
 def compiled_model(content: bytes) -> openvino.CompiledModel:
