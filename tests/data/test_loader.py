@@ -97,6 +97,16 @@ def test_starting_later_gives_the_same_batches(data: TrainingData, start: int) -
     assert equal(first_batches(data, start + 3)[start:], first_batches(with_workers(data, 2), 3, start))
 
 
+def test_global_generators_are_left_alone(data: TrainingData) -> None:
+    """A run that opens its streams at other moments must not see other random numbers elsewhere."""
+    torch.manual_seed(0)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    first_batches(data, 2)
+    first_batches(with_workers(data, 1), 2)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002
+
+
 def test_seed_decides(data: TrainingData, crowded: DatasetFolder) -> None:
     spec = crowded.train_spec().model_copy(update={"random_seed": 7})
     assert not equal(first_batches(data, 2), first_batches(TrainingData(spec, BODY_18), 2))

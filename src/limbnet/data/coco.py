@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from limbnet.data.checks import Problems, finite_numbers
 from limbnet.data.masks import Segmentation, compact_segmentation
 from limbnet.errors import DataError
 from limbnet.specs.dataset import Category
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,7 @@ def load_coco(
             are listed.
     """
     file, images_dir = Path(annotation_file), Path(images_dir)
+    log.info("Reading %s", file)
     with _without_garbage_collection():
         content = _read_json(file)
         problems = Problems(file)
@@ -232,9 +236,8 @@ def _read_images(entries: list[dict[str, Any]], images_dir: Path, problems: Prob
 
 def stays_inside(name: str) -> bool:
     """Tell whether a relative file name stays inside the folder it is relative to, on any system."""
-    parts = (*PurePosixPath(name).parts, *PureWindowsPath(name).parts)
-    windows = PureWindowsPath(name)
-    return ".." not in parts and not PurePosixPath(name).is_absolute() and not windows.drive and not windows.root
+    parts = name.replace("\\", "/").split("/")
+    return ".." not in parts and parts[0] != "" and name[1:2] != ":"
 
 
 def _read_annotations(

@@ -6,9 +6,10 @@ Samples read from COCO JSON equal those read from the records that `dataset_conv
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +25,8 @@ from limbnet.skeleton import Skeleton
 from limbnet.specs.dataset import DatasetSpec
 from limbnet.specs.load import load_dataset_spec
 from limbnet.specs.train import DatasetConfig
+
+log = logging.getLogger(__name__)
 
 #: A message names so many missing files.
 FILES_SHOWN = 5
@@ -80,6 +83,7 @@ class Samples(Sequence[Sample]):
         picture: (N,) number of each sample's picture.
         centres: (N, 2) centre of the main person's box.
         heights: (N,) height of the main person's box.
+        datasets: (name, number of samples) of the datasets that follow each other; () when nobody asks.
     """
 
     pictures: list[Picture]
@@ -90,6 +94,7 @@ class Samples(Sequence[Sample]):
     picture: NDArray[np.int32]
     centres: NDArray[np.float64]
     heights: NDArray[np.float64]
+    datasets: tuple[tuple[str, int], ...] = ()
 
     def __len__(self) -> int:
         return len(self.picture)
@@ -130,7 +135,12 @@ class Samples(Sequence[Sample]):
             ),
             np.concatenate([part.centres for part in parts]),
             np.concatenate([part.heights for part in parts]),
+            tuple(dataset for part in parts for dataset in part.datasets),
         )
+
+    def called(self, name: str) -> Samples:
+        """Return the same samples as those of one dataset with a name."""
+        return replace(self, datasets=((name, len(self)),))
 
     def check_files(self) -> None:
         """Look for every picture and mask.
@@ -220,13 +230,16 @@ def samples_from_records(
     """
     records: dict[str, list[Record]] = {}
     for file in files:
+        log.info("Reading %s", file)
         for record in read_records(file):
             _check_dataset(record, file, specs)
             records.setdefault(record.dataset, []).append(record)
     check_some(len(records), ", ".join(f"'{file}'" for file in files))
     return Samples.joined(
         [
-            _of_one_dataset(found, JointMapping(specs[name], skeleton), root or specs[name].root_directory_path)
+            _of_one_dataset(
+                found, JointMapping(specs[name], skeleton), root or specs[name].root_directory_path
+            ).called(name)
             for name, found in records.items()
         ]
     )
@@ -286,7 +299,7 @@ def training_samples(config: DatasetConfig, skeleton: Skeleton) -> Samples:
     """
     specs = {name: load_dataset_spec(path) for name, path in config.dataset_specs.items()}
     if not config.train_records_path:
-        return Samples.joined([samples_from_coco(spec, skeleton) for spec in specs.values()])
+        return Samples.joined([samples_from_coco(spec, skeleton).called(name) for name, spec in specs.items()])
     folder = config.train_records_folder_path or Path()
     files = [file for name in config.train_records_path for file in _record_files(folder, name)]
     return samples_from_records(files, specs, skeleton, config.root_data_path)

@@ -14,6 +14,8 @@ from pydantic import AliasChoices, Field
 
 from limbnet.skeleton import Skeleton
 from limbnet.specs.base import Section, class_name, without_effect, written_path
+from limbnet.specs.dataset import Visibility
+from limbnet.specs.recipe import GrowingSize, MosaicParams, growing_mistakes, weight_mistakes
 
 
 class ImageDims(Section):
@@ -25,10 +27,14 @@ class ImageDims(Section):
 
 
 class ImageConfig(Section):
-    """The network's input pictures."""
+    """The network's input pictures. `growing_sizes` (limbnet's own) train on smaller ones first."""
 
     image_dims: ImageDims = ImageDims()
+    growing_sizes: tuple[GrowingSize, ...] = ()
     image_encoding: str = without_effect("jpg", "pictures are recognised by their content")
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        yield from growing_mistakes(self.growing_sizes)
 
 
 class PoseConfig(Section):
@@ -40,7 +46,12 @@ class PoseConfig(Section):
 
 
 class DatasetConfig(Section):
-    """Where training data lie. Without records, the COCO JSON of each dataset spec is read directly."""
+    """Where training data lie. Without records, the COCO JSON of each dataset spec is read directly.
+
+    limbnet's own: `dataset_weights` draws the samples of a pass from the datasets in these proportions (null: every
+    sample once), `samples_per_epoch` sets an epoch's length (null: one pass), and `validation_datasets` names those
+    whose test data validation measures (null: all).
+    """
 
     root_data_path: Path | None = None
     train_records_folder_path: Path | None = None
@@ -48,8 +59,15 @@ class DatasetConfig(Section):
     val_records_folder_path: Path | None = without_effect(None, "validation reads the dataset specs' test data")
     val_records_path: tuple[str, ...] = without_effect((), "validation reads the dataset specs' test data")
     dataset_specs: dict[str, Path] = Field(default_factory=dict)
+    dataset_weights: dict[str, float] | None = None
+    samples_per_epoch: int | None = Field(None, gt=0)
+    validation_datasets: tuple[str, ...] | None = None
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
+        yield from weight_mistakes(self.dataset_weights or {}, dict(self.dataset_specs))
+        for name in self.validation_datasets or ():
+            if name not in self.dataset_specs:
+                yield "validation_datasets", f"names '{name}', which dataset_specs does not"
         if not self.dataset_specs:
             yield "dataset_specs", "names no dataset: expected at least one line 'name: path of its dataset spec'"
 
@@ -115,15 +133,22 @@ class AugmentationConfig(Section):
     spatial_aug_params: SpatialAugParams = SpatialAugParams()
     identity_spatial_aug_params: dict[str, Any] | None = without_effect(None, "upstream ignores it too")
     colour_aug_params: ColourAugParams | None = None
+    mosaic_params: MosaicParams | None = None
 
 
 class LabelProcessorConfig(Section):
-    """Shape of the label maps. Sigma is in pixels of the network's input, the distance in map cells."""
+    """Shape of the label maps. Sigma is in pixels of the network's input, the distance in map cells.
+
+    limbnet's own: around a person the network is not punished for joints whose visibility is one of `hidden_joints`,
+    nor for limbs that end there; with `use_confidence` labels count as much as the annotations' `keypoint_confidence`.
+    """
 
     class_name: Literal["BpNetLabelProcessor"] = class_name("BpNetLabelProcessor")
     paf_gaussian_sigma: float = without_effect(0.03, "part affinity fields have a sharp edge")
     heatmap_gaussian_sigma: float = Field(7.0, gt=0)
     paf_ortho_dist_thresh: float = Field(1.0, gt=0)
+    hidden_joints: tuple[Visibility, ...] = ()
+    use_confidence: bool = False
 
 
 class DataloaderSpec(Section):
@@ -376,6 +401,12 @@ class TrainSpec(Section):
     def _shape_mistakes(self) -> Iterator[tuple[str, str]]:
         stride = self.model.backbone_attributes.stride
         dims, target = self.dataloader.image_config.image_dims, self.dataloader.pose_config.target_shape
+        for number, grown in enumerate(self.dataloader.image_config.growing_sizes):
+            if grown.height % stride or grown.width % stride:
+                yield (
+                    f"dataloader.image_config.growing_sizes.{number}",
+                    f"is {grown.height}x{grown.width}, no multiple of the network's stride {stride}",
+                )
         for side in ("height", "width"):
             size: int = getattr(dims, side)
             if size % stride:
