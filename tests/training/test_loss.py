@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from limbnet.specs.train import DataloaderSpec, DatasetConfig, FocalLossParams, ModelSpec, TrainSpec
+from limbnet.models.bodyposenet import build_model
+from limbnet.skeleton import BODY_18
+from limbnet.specs.train import FocalLossParams, ModelSpec
 from limbnet.training.loss import PoseLoss, Regularisation, build_loss, map_loss
+
+from .conftest import MakeSpec
 
 
 def looped_loss(predicted: Tensor, label: Tensor, mask: Tensor, focal: FocalLossParams) -> float:
@@ -70,33 +76,37 @@ def test_l1_l2_uses_the_factor_for_both() -> None:
     assert Regularisation([torch.tensor([1.0, -2.0])], [], spec)().item() == pytest.approx(0.1 * 3 + 0.1 * 5)
 
 
-class TwoLayers(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_module("free", nn.Conv2d(1, 1, 1))
-        self.add_module("stage1/conv1", nn.Conv2d(1, 1, 1))
-        for parameter in self.parameters():
-            nn.init.constant_(parameter, 2.0)
-
-
-def spec_with(model: ModelSpec, load_graph: bool) -> TrainSpec:
-    pretrained = "pruned.tlt" if load_graph else None
-    loader = DataloaderSpec(dataset_config=DatasetConfig())
-    return TrainSpec(dataloader=loader, model=model, load_graph=load_graph, pretrained_weights=pretrained)
-
-
 @pytest.mark.parametrize(
-    ("model", "load_graph", "penalty"),
+    ("model", "load_graph", "factor"),
     [
-        (ModelSpec(), False, 5e-4 * 2),
-        (ModelSpec(), True, 0.0),
-        (ModelSpec(kernel_regularization_factor=0.25), True, 0.5),
-        (ModelSpec(regularization_type="l2"), True, 5e-4 * 4),
-        (ModelSpec(kernel_regularization_factor=0.0), False, 0.0),
+        ({}, False, 5e-4),
+        ({}, True, 0.0),
+        ({"kernel_regularization_factor": 0.25}, True, 0.25),
+        ({"regularization_type": "l1"}, True, 5e-4),
+        ({"kernel_regularization_factor": 0.0}, False, 0.0),
     ],
 )
-def test_regularisation_of_a_graph_that_is_loaded(model: ModelSpec, load_graph: bool, penalty: float) -> None:
-    loss = build_loss(spec_with(model, load_graph), TwoLayers(), ["stage1/conv1"])
+def test_regularisation_of_a_whole_network(
+    model: dict[str, Any], load_graph: bool, factor: float, make_spec: MakeSpec
+) -> None:
+    retrained = {"load_graph": True, "pretrained_weights": "pruned.tlt"} if load_graph else {}
+    spec = make_spec(model=model, **retrained)
+    network = build_model(spec.model, BODY_18)
+    loss = build_loss(spec, network)
     maps = [torch.zeros(1, 1, 1, 1)]
-    losses = loss(maps, maps, maps[0], maps[0], torch.ones(1, 1, 1, 1))
-    assert losses.total.item() == pytest.approx(penalty)
+    total = loss(maps, maps, maps[0], maps[0], torch.ones(1, 1, 1, 1)).total
+    kernels = [layer.weight for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    assert total.item() == pytest.approx(factor * sum(kernel.abs().sum().item() for kernel in kernels), rel=1e-5)
+
+
+def test_helnet_is_regularised_behind_its_backbone_only(make_spec: MakeSpec) -> None:
+    helnet = {"architecture": "helnet", "nlayers": 6, "mtype": "s8_3rdblock"}
+    spec = make_spec(model={"backbone_attributes": helnet, "bias_regularization_factor": 1.0})
+    network = build_model(spec.model, BODY_18)
+    penalty = build_loss(spec, network).regularisation
+    assert penalty is not None
+    penalised = {id(weight) for _, group in penalty.terms for weight in group}
+    for name, parameter in network.named_parameters():
+        assert (id(parameter) in penalised) == (
+            name.partition(".")[0] not in network.backbone_layers and "bn" not in name
+        )

@@ -93,6 +93,7 @@ def launch(work: Callable[..., Result], devices: Sequence[torch.device], *argume
     and picklable. The first failure stops all of them and is raised here.
     """
     if len(devices) == 1:
+        set_threads()
         return work(Place(devices[0]), *arguments)
     # The store takes a free port itself and keeps it, so nobody can take it in between.
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)

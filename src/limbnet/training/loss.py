@@ -81,10 +81,14 @@ class PoseLoss:
         paf_label: Tensor,
         mask: Tensor,
     ) -> Losses:
-        """Compare S stages of (B, K+1, h, w) heatmaps and (B, 2L, h, w) fields with their labels under (B, 1, h, w)."""
-        batch = mask.shape[0]
-        of_heatmaps = tuple(map_loss(stage, heatmap_label, mask, self.focal) / batch for stage in heatmaps)
-        of_pafs = tuple(map_loss(stage, paf_label, mask, self.focal) / batch for stage in pafs)
+        """Compare S stages of (B, K+1, h, w) heatmaps and (B, 2L, h, w) fields with their labels.
+
+        The mask is (B, 1, h, w), or, with one for each map, (B, K+1+2L, h, w).
+        """
+        batch, heat_channels = mask.shape[0], heatmap_label.shape[1]
+        heat_mask, paf_mask = (mask, mask) if mask.shape[1] == 1 else (mask[:, :heat_channels], mask[:, heat_channels:])
+        of_heatmaps = tuple(map_loss(stage, heatmap_label, heat_mask, self.focal) / batch for stage in heatmaps)
+        of_pafs = tuple(map_loss(stage, paf_label, paf_mask, self.focal) / batch for stage in pafs)
         total = torch.stack(of_heatmaps + of_pafs).sum()
         penalty = self.regularisation() if self.regularisation else torch.zeros_like(total)
         return Losses(total + penalty, of_heatmaps, of_pafs, penalty)

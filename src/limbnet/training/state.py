@@ -78,11 +78,11 @@ class TrainingState:
         return model
 
     def _slots(self) -> dict[str, dict[str, Tensor]]:
-        """Return the optimiser's tensors by parameter name."""
-        names = {id(parameter): name for name, parameter in self.model.named_parameters()}
+        """Return the optimiser's tensors by parameter name, in an order that does not depend on how they came about."""
         return {
-            names[id(parameter)]: {slot: value for slot, value in slots.items() if isinstance(value, Tensor)}
-            for parameter, slots in self.optimiser.state.items()
+            name: dict(sorted(self.optimiser.state[parameter].items()))
+            for name, parameter in self.model.named_parameters()
+            if parameter in self.optimiser.state
         }
 
     def _restore_slots(self, saved: dict[str, dict[str, Tensor]]) -> None:

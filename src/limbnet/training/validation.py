@@ -49,8 +49,9 @@ class Validator:
 
     def __init__(self, spec: TrainSpec, skeleton: Skeleton) -> None:
         self.settings = load_inference_spec(spec.inference_spec) if spec.inference_spec else InferenceSpec()
-        names = spec.dataloader.dataset_config.dataset_specs
-        self.data = {name: _test_data(name, path, skeleton) for name, path in names.items()}
+        config = spec.dataloader.dataset_config
+        names = config.dataset_specs if config.validation_datasets is None else config.validation_datasets
+        self.data = {name: _test_data(name, config.dataset_specs[name], skeleton) for name in names}
 
     def first_picture(self) -> Path:
         """Return a picture to rehearse with."""
