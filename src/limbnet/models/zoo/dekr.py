@@ -6,6 +6,8 @@ published checkpoints load into it by name.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -36,13 +38,13 @@ def sample_taps(features: Tensor, places: Tensor) -> Tensor:
         (B, C, T, h, w).
     """
     height, width = features.shape[2:]
-    rows = torch.arange(height, dtype=features.dtype, device=features.device)[:, None]
-    columns = torch.arange(width, dtype=features.dtype, device=features.device)
+    like: dict[str, Any] = {"dtype": features.dtype, "device": features.device}
     # grid_sample's frame: -1 and 1 are the outer edges of the first and the last cell, so one cell wide maps work too.
-    y = (2 * (places[:, 0] + rows) + 1) / height - 1
-    x = (2 * (places[:, 1] + columns) + 1) / width - 1
-    grid = torch.stack((x, y), -1).flatten(1, 2)  # (B, T h, w, 2)
-    sampled = F.grid_sample(features, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    rows, columns = ((2 * torch.arange(side, **like) + 1) / side - 1 for side in (height, width))
+    cells = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))[:, None]  # (2, 1, h, w)
+    cell_sides = torch.cat([torch.full((1, 1, 1, 1), 2 / side, **like) for side in (height, width)])
+    grid = (cells + places * cell_sides).flip(1).permute(0, 2, 3, 4, 1)  # (B, T, h, w, 2), x then y
+    sampled = F.grid_sample(features, grid.flatten(1, 2), mode="bilinear", padding_mode="zeros", align_corners=False)
     return torch.unflatten(sampled, 2, (-1, height))
 
 
@@ -80,10 +82,9 @@ class AdaptiveBlock(nn.Module):
 
     def places(self, features: Tensor) -> Tensor:
         """Return where the taps of each cell are read: (B, 2, 9, h, w), y then x, in cells relative to the cell."""
-        matrix: Tensor = torch.unflatten(self.transform_matrix_conv(features), 1, (2, 2))  # (B, row, column, h, w)
-        translation: Tensor = self.translation_conv(features)
-        y, x = self.regular_matrix[0, :, None, None], self.regular_matrix[1, :, None, None]
-        return matrix[:, :, 0, None] * y + matrix[:, :, 1, None] * x + translation[:, :, None]
+        matrix = torch.unflatten(self.transform_matrix_conv(features), 1, (2, 2, 1))  # (B, row, column, 1, h, w)
+        moved = (matrix * self.regular_matrix[..., None, None]).sum(2)
+        return moved + torch.unflatten(self.translation_conv(features), 1, (2, 1))
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, C, h, w) to the same shape."""
