@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from limbnet.decode.peaks import descending
 from limbnet.decode.settings import DecoderSettings
 from limbnet.skeleton import Skeleton
 
@@ -24,7 +25,7 @@ def match_limbs(limb_scores: NDArray[np.float32]) -> list[Connection]:
     limbs, most, _ = limb_scores.shape
     pairs = np.flatnonzero(limb_scores)
     scores = limb_scores.take(pairs)
-    order = np.argsort(-scores, kind="stable")
+    order = descending(scores)
     pairs = pairs.take(order)
     start = pairs // max(most, 1)  # starts and ends are numbered through all limbs
     limb = start // max(most, 1)

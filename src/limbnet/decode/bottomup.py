@@ -108,17 +108,14 @@ def _check_shapes(heatmaps: NDArray[np.float32], pafs: NDArray[np.float32], skel
 
 def _finite(maps: NDArray[np.float32], name: str, warnings: list[str]) -> NDArray[np.float32]:
     """Return the maps with 0 in the place of NaN and infinities; add a warning if there were any."""
-    maps = np.ascontiguousarray(maps, dtype=np.float32)
-    if np.isfinite(np.vdot(maps, maps)):
-        return maps
-    bad = ~np.isfinite(maps)
-    if not bad.any():
-        return maps
+    finite = np.isfinite(maps)
+    if finite.all():
+        return np.ascontiguousarray(maps, dtype=np.float32)
     warnings.append(
-        f"{int(bad.sum())} of {maps.size} values of the {name} are not finite and were taken as empty: "
+        f"{int(np.count_nonzero(~finite))} of {maps.size} values of the {name} are not finite and were taken as empty: "
         "the network or its precision is at fault."
     )
-    return np.where(bad, np.float32(0), maps)
+    return np.where(finite, maps, np.float32(0))
 
 
 def _cap_warning(found: NDArray[np.intp], skeleton: Skeleton, settings: DecoderSettings) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from limbnet.decode.peaks import POINTS
 from limbnet.decode.settings import DecoderSettings
 from limbnet.skeleton import Skeleton
 
-#: Rows and columns that one call of OpenCV's `remap` can address.
+#: Rows and pairs that one call of OpenCV's `remap` can address.
 REMAP_LIMIT = 32766
 
 
@@ -98,16 +98,16 @@ def _sample(
     """
     rows = field.shape[1]
     half = np.float32((POINTS - 1) / 2)
-    position = origin[:, None] + steps[:, None] * vector[:, None]
-    x, y = (np.rint(position) - half) / np.float32(POINTS)
-    unit = vector / (np.sqrt(vector[0] ** 2 + vector[1] ** 2) + np.float32(1e-6))
-    along = np.empty_like(x)
+    along = np.empty((len(steps), len(limb)), np.float32)
     limbs_per_call = max(REMAP_LIMIT // rows, 1)
     for first in range(0, len(field), limbs_per_call):
         tall = field[first : first + limbs_per_call].reshape(-1, *field.shape[2:])
         low, high = np.searchsorted(limb, [first, first + limbs_per_call]).tolist()
         for these in (slice(n, min(n + REMAP_LIMIT, high)) for n in range(low, high, REMAP_LIMIT)):
-            base = (rows * (limb[these] - first) + 2).astype(np.float32)
-            values = cv2.remap(tall, x[:, these], y[:, these] + base, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-            along[:, these] = values[..., 0] * unit[0, these] + values[..., 1] * unit[1, these]
+            position = np.rint(origin[:, None, these] + steps[:, None] * vector[:, None, these])
+            x, y = (position - half) / np.float32(POINTS)
+            y += (rows * (limb[these] - first) + 2).astype(np.float32)
+            values = cv2.remap(tall, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+            unit = vector[:, these] / (np.sqrt((vector[:, these] ** 2).sum(axis=0)) + np.float32(1e-6))
+            along[:, these] = values[..., 0] * unit[0] + values[..., 1] * unit[1]
     return along
