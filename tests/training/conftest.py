@@ -28,11 +28,11 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def few_pictures(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset spec over the first pictures of examples/ that hold two dozen people."""
+    """A dataset spec over the first pictures of examples/ that hold some thirty people."""
     spec = json.loads((root / "specs/dataset_examples.json").read_text())
     content = json.loads((root / "examples" / spec["train_data"]["annotation_root_dir_path"]).read_text())
     images, people = [], 0
-    while people < 24:
+    while people < 32:
         images.append(content["images"][len(images)])
         of_image = [entry for entry in content["annotations"] if entry["image_id"] == images[-1]["id"]]
         people += sum(entry["num_keypoints"] >= 5 and entry["area"] >= 1024 for entry in of_image)
@@ -41,7 +41,7 @@ def few_pictures(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("few_pictures")
     content |= {"images": images, "annotations": annotations}
     (folder / "annotations.json").write_text(json.dumps(content))
-    spec["root_directory_path"] = str(root / "examples")
+    spec |= {"root_directory_path": str(root / "examples"), "duplicate_data_with_each_person_as_center": True}
     for part in ("train_data", "test_data"):
         spec[part]["annotation_root_dir_path"] = str(folder / "annotations.json")
     (folder / "dataset.json").write_text(json.dumps(spec))

@@ -67,8 +67,10 @@ def test_a_broken_run_ends_where_an_unbroken_one_ends(
     epoch: int, spec: TrainSpec, unbroken: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train_until(epoch, spec, tmp_path, monkeypatch)
+    (tmp_path / ".model.epoch-9.tlt.1234abcd.partial").write_bytes(b"what a killed run had begun to write")
     train(spec, tmp_path, device="cpu")
     assert outcome(tmp_path) == unbroken
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_momentum_and_its_multipliers_resume_too(

@@ -78,6 +78,12 @@ class CheckpointFolder:
         found = (re.fullmatch(rf"model\.epoch-(\d+){re.escape(SUFFIX)}", path.name) for path in _files(self.folder))
         return sorted((int(match[1]) for match in found if match), reverse=True)
 
+    def tidy(self) -> None:
+        """Remove what a killed run had begun to write."""
+        for name in ("model.*", f"{self.final_path.name}.*", "metrics.csv.*", "experiment_spec.yaml.*"):
+            for partial in self.folder.glob(f".{name}.partial"):
+                partial.unlink(missing_ok=True)
+
     def save(self, state: TrainingState) -> Path:
         """Write the checkpoint of the epoch just done, then remove those beyond the last `keep`."""
         path = self.path(state.epoch)

@@ -48,6 +48,8 @@ def begin(
         keep=spec.max_ckpt_to_keep,
         final_name=spec.final_model_name,
     )
+    if place.speaks:
+        folder.tidy()
     resumed = folder.latest()
     if resumed is not None:
         folder.check_same_run(resumed)
