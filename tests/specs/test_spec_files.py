@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from spec_text import SMALLEST, Write
 
 from limbnet.skeleton import BODY_18
-from limbnet.specs.load import load_dataset_spec, load_inference_spec, load_pose_config, load_train_spec, resolved
+from limbnet.specs.base import Section
+from limbnet.specs.dataset import DatasetSpec
+from limbnet.specs.inference import InferenceSpec
+from limbnet.specs.load import (
+    _all_sections,
+    _extra,
+    load_dataset_spec,
+    load_inference_spec,
+    load_pose_config,
+    load_train_spec,
+    resolved,
+)
 from limbnet.specs.source import to_yaml
-from limbnet.specs.train import AdamW, CosineSchedule, SoftstartAnnealing, WeightedMomentum
+from limbnet.specs.train import AdamW, CosineSchedule, SoftstartAnnealing, TrainSpec, WeightedMomentum
 
 MANUALS = Path(__file__).parents[1] / "fixtures" / "specs"
 
@@ -181,3 +193,12 @@ def test_resolved_spec_hides_the_key(write: Write) -> None:
     assert spec.key == "secret"
     assert "secret" not in resolved(spec)
     assert "secret" not in repr(spec)
+
+
+@pytest.mark.parametrize("schema", [TrainSpec, DatasetSpec, InferenceSpec])
+def test_every_key_is_read_somewhere_or_declared_without_effect(root: Path, schema: type[Section]) -> None:
+    text = "\n".join(path.read_text() for path in (root / "src/limbnet").rglob("*.py"))
+    for home, section in _all_sections(schema, ()):
+        for name, field in section.model_fields.items():
+            if name != "class_name" and not _extra(field).get("no_effect"):
+                assert re.search(rf"(\.|['\"]){name}\b", text), f"nothing reads {home}.{name}"
