@@ -9,7 +9,7 @@ the number of workers, and not on where the stream was started.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -30,9 +30,12 @@ from limbnet.data.augment import (
 )
 from limbnet.data.colour import change_colours
 from limbnet.data.masks import picture_mask
+from limbnet.data.mixing import Piece, corner_sizes, mosaic
+from limbnet.data.people import VISIBILITY_NAMES
 from limbnet.data.pictures import read_picture_reduced
 from limbnet.data.samples import Samples, training_samples
 from limbnet.data.targets import make_targets
+from limbnet.data.weights import label_weights
 from limbnet.errors import DataError, LimbnetError
 from limbnet.skeleton import Skeleton
 from limbnet.specs.train import TrainSpec
@@ -51,7 +54,8 @@ class Batch(NamedTuple):
         images: (B, H, W, 3) uint8 RGB; `network_input` normalises them on the training device.
         heatmaps: (B, K + 1, h, w) float32.
         pafs: (B, 2 L, h, w) float32.
-        masks: (B, 1, h, w) float32, 1 where the loss counts, 0 where it does not.
+        masks: (B, 1, h, w) float32, 1 where the loss counts, 0 where it does not; with label weights
+            (B, K + 1 + 2 L, h, w), one for each map.
         samples: (B,) int64 the numbers of the samples.
     """
 
@@ -79,10 +83,16 @@ def network_input(
 
 @dataclass(frozen=True)
 class SampleKey:
-    """One visit of a sample: its number and the pass."""
+    """One visit of a sample: its number, the pass, which of its visits in the pass, and the input's size if not usual."""
 
     number: int
     round: int
+    repeat: int = 0
+    size: tuple[int, int] | None = None
+
+    def generator(self, seed: int) -> np.random.Generator:
+        """Return the visit's own random generator."""
+        return np.random.default_rng((seed, self.round, self.number, *([self.repeat] if self.repeat else [])))
 
 
 @dataclass(frozen=True)
@@ -103,7 +113,7 @@ class BatchMaker(Dataset[Batch]):
         self.stride = spec.model.backbone_attributes.stride
         dims = self.spec.image_config.image_dims
         self.input_size = (dims.height, dims.width)
-        self.map_size = (dims.height // self.stride, dims.width // self.stride)
+        self.weights = dataset_shares(samples, self.spec.dataset_config.dataset_weights)
 
     def __getitems__(self, keys: list[SampleKey]) -> Batch | _Trouble:
         """Make a batch; a mistake is returned, since an exception would lose its form on the way."""
@@ -118,41 +128,76 @@ class BatchMaker(Dataset[Batch]):
     def make(
         self, key: SampleKey
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """Make one sample: image (H, W, 3), heatmaps (K + 1, h, w), pafs (2 L, h, w) and mask (1, h, w)."""
-        sample = self.samples[key.number]
+        """Make one sample: image (H, W, 3), heatmaps (K + 1, h, w), pafs (2 L, h, w) and mask (1 or all, h, w)."""
+        rng = key.generator(self.seed)
+        size = key.size or self.input_size
+        augmentation = self.spec.augmentation_config
+        mixing = augmentation.mosaic_params
+        if mixing is not None and rng.uniform() < mixing.prob:
+            numbers = [key.number, *self._others(key.number, 3, rng)]
+            corners = corner_sizes(size, self.stride, mixing, rng)
+            piece = mosaic(
+                [self._piece(number, corner, rng) for number, corner in zip(numbers, corners, strict=True)]
+            )
+        else:
+            piece = self._piece(key.number, size, rng)
+        image = piece.image
+        if augmentation.colour_aug_params is not None:
+            image = change_colours(image, augmentation.colour_aug_params, rng)
+        labels = self.spec.label_processor_config
+        map_size = (size[0] // self.stride, size[1] // self.stride)
+        shape = {"sigma": labels.heatmap_gaussian_sigma, "paf_distance": labels.paf_ortho_dist_thresh}
+        heatmaps, pafs = make_targets(piece.joints, self.skeleton, map_size, self.stride, **shape)
+        mask = piece.cells[None] / np.float32(MASK_BACKGROUND)
+        if labels.hidden_joints or labels.use_confidence:
+            hidden = frozenset(VISIBILITY_NAMES.index(name) for name in labels.hidden_joints)
+            confidence = piece.confidence if labels.use_confidence else None
+            mask = mask * label_weights(
+                piece.joints, confidence, self.skeleton, map_size, self.stride, hidden=hidden, **shape
+            )
+        return image, heatmaps, pafs, mask
+
+    def _others(self, number: int, count: int, rng: np.random.Generator) -> list[int]:
+        """Draw the samples that share a mosaic with one; each is drawn as often as the passes visit it."""
+        if self.weights is None:
+            return [int(other) for other in rng.integers(len(self.samples), size=count)]
+        sizes = [size for _, size in self.samples.datasets]
+        starts = np.cumsum([0, *sizes])
+        chosen = rng.choice(len(sizes), size=count, p=self.weights)
+        return [int(starts[dataset] + rng.integers(sizes[dataset])) for dataset in chosen]
+
+    def _piece(self, number: int, input_size: tuple[int, int], rng: np.random.Generator) -> Piece:
+        """Bring one sample to (a part of) the network's input."""
+        sample = self.samples[number]
         picture = sample.picture
         size = picture.size
-        rng = np.random.default_rng((self.seed, key.round, key.number))
         augmentation = self.spec.augmentation_config
         draw = draw_spatial(augmentation.spatial_aug_params, size, rng)
         transform = spatial_transform(
             augmentation.spatial_augmentation_mode,
             draw,
             sample,
-            self.input_size,
+            input_size,
             augmentation.spatial_aug_params.target_person_scale,
         )
         pixels, found = read_picture_reduced(picture.path, needed_size(transform, size))
         if found != size:
             raise _wrong_size(picture.path, found, size)
-        image = warp_picture(pixels, transform, size, self.input_size)
-        if augmentation.colour_aug_params is not None:
-            image = change_colours(image, augmentation.colour_aug_params, rng)
-        labels = self.spec.label_processor_config
-        heatmaps, pafs = make_targets(
-            transform_joints(sample.joints, transform, draw.flip_lr, self.skeleton),
-            self.skeleton,
-            self.map_size,
-            self.stride,
-            sigma=labels.heatmap_gaussian_sigma,
-            paf_distance=labels.paf_ortho_dist_thresh,
-        )
+        confidence = sample.confidence
+        if confidence is not None and draw.flip_lr:
+            confidence = confidence[:, self.skeleton.flip_index]
         mask = picture_mask(picture.mask, size)
+        map_size = (input_size[0] // self.stride, input_size[1] // self.stride)
         if mask is None:
-            cells = np.full(self.map_size, MASK_BACKGROUND, dtype=np.float32)
+            cells = np.full(map_size, MASK_BACKGROUND, dtype=np.float32)
         else:
-            cells = warp_mask(mask, transform, self.map_size, self.stride)
-        return image, heatmaps, pafs, cells[None] / np.float32(MASK_BACKGROUND)
+            cells = warp_mask(mask, transform, map_size, self.stride)
+        return Piece(
+            warp_picture(pixels, transform, size, input_size),
+            transform_joints(sample.joints, transform, draw.flip_lr, self.skeleton),
+            confidence,
+            cells,
+        )
 
 
 def _wrong_size(path: str, found: tuple[int, int], annotated: tuple[int, int]) -> DataError:
@@ -195,7 +240,9 @@ class TrainingData:
         self.rank, self.world_size = rank, world_size
         self.batch_size = loader.batch_size
         self.seed = spec.random_seed
+        self._growing = loader.image_config.growing_sizes
         self.workers = default_workers(world_size) if loader.workers is None else loader.workers
+        self.samples_per_epoch = loader.dataset_config.samples_per_epoch or len(self.samples)
         self._maker = BatchMaker(self.samples, spec, skeleton)
 
     def __len__(self) -> int:
@@ -204,24 +251,50 @@ class TrainingData:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Samples over the global batch, rounded down, but at least 1."""
-        return max(1, len(self) // (self.batch_size * self.world_size))
+        """Samples of an epoch over the global batch, rounded down, but at least 1."""
+        return max(1, self.samples_per_epoch // (self.batch_size * self.world_size))
 
     def keys(self, first_step: int) -> Iterator[list[SampleKey]]:
         """Yield which samples each of this process's batches holds, from batch `first_step` on, for ever."""
         count = len(self)
         together = self.batch_size * self.world_size
-        order, current = np.zeros(0, dtype=np.int64), -1
+        order, repeats, current = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), -1
         start = first_step * together
         while True:
-            batch = []
+            batch, size = [], self._size_at(start // together)
             for position in range(start + self.rank, start + together, self.world_size):
                 visit, place = divmod(position, count)
                 if visit != current:
-                    order, current = np.random.default_rng((self.seed, visit)).permutation(count), visit
-                batch.append(SampleKey(int(order[place]), visit))
+                    order, repeats = self._pass(visit)
+                    current = visit
+                batch.append(SampleKey(int(order[place]), visit, int(repeats[place]), size))
             yield batch
             start += together
+
+    def _pass(self, visit: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the samples of a pass in their order, and how often the pass has visited each of them before."""
+        rng = np.random.default_rng((self.seed, visit))
+        shares = self._maker.weights
+        if shares is None:
+            order = rng.permutation(len(self))
+            return order, np.zeros_like(order)
+        numbers, repeats = [], []
+        ends = np.rint(np.cumsum(shares) * len(self)).astype(int)
+        start = 0
+        for (_, size), wanted in zip(self.samples.datasets, np.diff([0, *ends]), strict=True):
+            rounds = -(-int(wanted) // size)
+            drawn = [start + rng.permutation(size) for _ in range(rounds)]
+            numbers.append(np.concatenate([np.zeros(0, np.int64), *drawn])[:wanted])
+            repeats.append(np.repeat(np.arange(rounds), size)[:wanted])
+            start += size
+        mixed = rng.permutation(len(self))
+        return np.concatenate(numbers)[mixed], np.concatenate(repeats)[mixed]
+
+    def _size_at(self, step: int) -> tuple[int, int] | None:
+        """Return the input's (height, width) at a step while it grows, None where it has its usual size."""
+        epoch = step // self.steps_per_epoch
+        begun = [size for size in self._growing if size.first_epoch <= epoch]
+        return (begun[-1].height, begun[-1].width) if begun else None
 
     def batches(self, first_step: int = 0) -> Generator[Batch]:
         """Yield this process's batches from number `first_step` on, for ever.
@@ -255,6 +328,25 @@ class TrainingData:
             if isinstance(batch, _Trouble):
                 raise batch.error
             yield batch
+
+
+def dataset_shares(samples: Samples, weights: Mapping[str, float] | None) -> NDArray[np.float64] | None:
+    """Return the share of each dataset in a pass, in the order of `samples.datasets`; None draws every sample once.
+
+    Raises:
+        DataError: a dataset with a weight has no samples.
+    """
+    if weights is None:
+        return None
+    names = [name for name, _ in samples.datasets]
+    empty = [name for name, weight in weights.items() if weight > 0 and name not in names]
+    if empty:
+        raise DataError(
+            f"dataset_weights names {', '.join(empty)}, but no sample comes from there.",
+            "Check train_records_path and dataset_specs in the train spec.",
+        )
+    shares = np.array([weights.get(name, 0.0) for name in names])
+    return shares / shares.sum()
 
 
 def _as_it_is(batch: Any) -> Any:
