@@ -55,6 +55,15 @@ def test_total_by_hand() -> None:
     assert named["regularisation"] == 0
 
 
+def test_masks_may_weigh_every_map() -> None:
+    torch.manual_seed(0)
+    heatmaps, pafs = torch.randn(2, 3, 4, 4), torch.randn(2, 2, 4, 4)
+    labels, mask = (torch.zeros_like(heatmaps), torch.zeros_like(pafs)), torch.rand(2, 5, 4, 4)
+    losses = PoseLoss(FocalLossParams())([heatmaps], [pafs], *labels, mask)
+    both = torch.cat([heatmaps, pafs], dim=1)
+    assert losses.total.item() == pytest.approx(((both * mask) ** 2).sum().item() / 4, rel=1e-5)
+
+
 def test_masked_cells_have_no_gradient() -> None:
     predicted = torch.randn(1, 2, 2, 2, requires_grad=True)
     mask = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])

@@ -49,7 +49,7 @@ def map_loss(predicted: Tensor, label: Tensor, mask: Tensor, focal: FocalLossPar
     Args:
         predicted: (B, C, h, w), any floating type; the loss itself is computed in float32.
         label: (B, C, h, w) float32.
-        mask: (B, 1, h, w) float32, 1 where the label counts.
+        mask: (B, 1 or C, h, w) float32, 1 where the label counts.
         focal: with `use_focal_loss` the masked difference is weighted by |1 - q|^gamma, where q = pred - alpha on the
             foreground (label above `bkg_thresh`) and 1 - pred - beta elsewhere; negative field labels are background.
     """

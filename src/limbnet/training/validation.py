@@ -37,10 +37,11 @@ class TestData:
 
 
 class Validator:
-    """Measures the average precision of a network on the test data of every dataset a train spec names.
+    """Measures the average precision of a network on the test data of a train spec's datasets.
 
     Args:
-        spec: its `inference_spec` says how pictures are fitted; without one the training's input size is used.
+        spec: its `inference_spec` says how pictures are fitted; without one the training's input size is used. Its
+            `validation_datasets` name the datasets, all of them when None.
         skeleton: what the network has learned.
 
     Raises:
