@@ -9,7 +9,7 @@ the number of workers, and not on where the stream was started.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ from limbnet.data.augment import (
 from limbnet.data.colour import change_colours
 from limbnet.data.masks import picture_mask
 from limbnet.data.mixing import Piece, corner_sizes, mosaic
+from limbnet.data.order import SampleKey, dataset_shares, pass_order
 from limbnet.data.people import VISIBILITY_NAMES
 from limbnet.data.pictures import read_picture_reduced
 from limbnet.data.samples import Samples, training_samples
@@ -82,20 +83,6 @@ def network_input(
 
 
 @dataclass(frozen=True)
-class SampleKey:
-    """One visit of a sample: its number, the pass, which of its visits in the pass, and the input's size if not usual."""
-
-    number: int
-    round: int
-    repeat: int = 0
-    size: tuple[int, int] | None = None
-
-    def generator(self, seed: int) -> np.random.Generator:
-        """Return the visit's own random generator."""
-        return np.random.default_rng((seed, self.round, self.number, *([self.repeat] if self.repeat else [])))
-
-
-@dataclass(frozen=True)
 class _Trouble:
     """A mistake met in a worker, on its way to the training process."""
 
@@ -134,11 +121,9 @@ class BatchMaker(Dataset[Batch]):
         augmentation = self.spec.augmentation_config
         mixing = augmentation.mosaic_params
         if mixing is not None and rng.uniform() < mixing.prob:
-            numbers = [key.number, *self._others(key.number, 3, rng)]
+            numbers = [key.number, *self._others(3, rng)]
             corners = corner_sizes(size, self.stride, mixing, rng)
-            piece = mosaic(
-                [self._piece(number, corner, rng) for number, corner in zip(numbers, corners, strict=True)]
-            )
+            piece = mosaic([self._piece(number, corner, rng) for number, corner in zip(numbers, corners, strict=True)])
         else:
             piece = self._piece(key.number, size, rng)
         image = piece.image
@@ -157,7 +142,7 @@ class BatchMaker(Dataset[Batch]):
             )
         return image, heatmaps, pafs, mask
 
-    def _others(self, number: int, count: int, rng: np.random.Generator) -> list[int]:
+    def _others(self, count: int, rng: np.random.Generator) -> list[int]:
         """Draw the samples that share a mosaic with one; each is drawn as often as the passes visit it."""
         if self.weights is None:
             return [int(other) for other in rng.integers(len(self.samples), size=count)]
@@ -265,30 +250,11 @@ class TrainingData:
             for position in range(start + self.rank, start + together, self.world_size):
                 visit, place = divmod(position, count)
                 if visit != current:
-                    order, repeats = self._pass(visit)
+                    order, repeats = pass_order(self.samples, self._maker.weights, self.seed, visit)
                     current = visit
                 batch.append(SampleKey(int(order[place]), visit, int(repeats[place]), size))
             yield batch
             start += together
-
-    def _pass(self, visit: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the samples of a pass in their order, and how often the pass has visited each of them before."""
-        rng = np.random.default_rng((self.seed, visit))
-        shares = self._maker.weights
-        if shares is None:
-            order = rng.permutation(len(self))
-            return order, np.zeros_like(order)
-        numbers, repeats = [], []
-        ends = np.rint(np.cumsum(shares) * len(self)).astype(int)
-        start = 0
-        for (_, size), wanted in zip(self.samples.datasets, np.diff([0, *ends]), strict=True):
-            rounds = -(-int(wanted) // size)
-            drawn = [start + rng.permutation(size) for _ in range(rounds)]
-            numbers.append(np.concatenate([np.zeros(0, np.int64), *drawn])[:wanted])
-            repeats.append(np.repeat(np.arange(rounds), size)[:wanted])
-            start += size
-        mixed = rng.permutation(len(self))
-        return np.concatenate(numbers)[mixed], np.concatenate(repeats)[mixed]
 
     def _size_at(self, step: int) -> tuple[int, int] | None:
         """Return the input's (height, width) at a step while it grows, None where it has its usual size."""
@@ -328,25 +294,6 @@ class TrainingData:
             if isinstance(batch, _Trouble):
                 raise batch.error
             yield batch
-
-
-def dataset_shares(samples: Samples, weights: Mapping[str, float] | None) -> NDArray[np.float64] | None:
-    """Return the share of each dataset in a pass, in the order of `samples.datasets`; None draws every sample once.
-
-    Raises:
-        DataError: a dataset with a weight has no samples.
-    """
-    if weights is None:
-        return None
-    names = [name for name, _ in samples.datasets]
-    empty = [name for name, weight in weights.items() if weight > 0 and name not in names]
-    if empty:
-        raise DataError(
-            f"dataset_weights names {', '.join(empty)}, but no sample comes from there.",
-            "Check train_records_path and dataset_specs in the train spec.",
-        )
-    shares = np.array([weights.get(name, 0.0) for name in names])
-    return shares / shares.sum()
 
 
 def _as_it_is(batch: Any) -> Any:

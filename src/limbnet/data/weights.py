@@ -1,7 +1,7 @@
 """Label weights: where a joint's own maps must not, or hardly, count, because nobody knows where the joint is.
 
-A crowd or an unlabelled person is hidden from the loss altogether (`masks`). Here a labelled person lacks single joints:
-the network may find them, and is not punished for it. Labels that are less sure count less.
+A crowd or an unlabelled person is hidden from the loss altogether (`masks`). Here a labelled person lacks single
+joints: the network may find them, and is not punished for it. Labels that are less sure count less.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def label_weights(
         skeleton: its K joints and L limbs.
         map_size: (h, w) of the maps.
         stride: pixels of the input per map cell.
-        sigma, paf_distance: as in `make_targets`.
+        sigma: of the Gaussians, in pixels of the input.
+        paf_distance: half the width of a limb's field, in map cells.
         hidden: visibility codes of joints that nobody knows.
     """
     count = len(skeleton.joints)

@@ -1,4 +1,4 @@
-"""Backbones: VGG-19 without pooling, HelNet, and residual networks that keep stride 8; lighter ones have their own file.
+"""Backbones: VGG-19 without pooling, HelNet, residual networks that keep stride 8, and lighter ones in their own files.
 
 Each function adds its layers to a network and returns a `Backbone`: the parts to run, their stride and channels, and
 what pruning and regularisation must know. Names of VGG layers are BodyPoseNet's; the others follow their pattern.
@@ -14,7 +14,6 @@ from torch import nn
 
 from limbnet.models.efficientnet import build_efficientnet_lite0
 from limbnet.models.layers import Backbone, Chain, LayerBuilder, LopsidedMaxPool2d, Residual, scaled
-
 
 #: VGG-19 as BodyPoseNet changes it: (block, sub-layers, channels, stride of the first).
 VGG_19_BLOCKS = ((1, "ab", 64, 1), (2, "ab", 128, 2), (3, "abcd", 256, 2), (4, "ab", 512, 2), (6, "a", 256, 1))

@@ -289,11 +289,11 @@ def initialise(model: BodyPoseNet, kernel_initializer: str = "random_normal") ->
         kernel_initializer: `xavier` draws the other kernels Glorot uniform too; every other name means N(0, 0.01).
     """
     in_backbone = set(model.backbone_layers)
-    light = set(model.conv_layers()) - set(model.output_layers) if model.design.class_name == "BpNetLightModel" else ()
+    he_normal = in_backbone if model.design.architecture in ("resnet", "efficientnet_lite0") else set()
+    if model.design.class_name == "BpNetLightModel":
+        he_normal |= set(model.conv_layers()) - set(model.output_layers)
     for name, conv in model.conv_layers().items():
-        if name in light or model.design.architecture == "efficientnet_lite0" and name in in_backbone:
-            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-        elif name in in_backbone and model.design.architecture == "resnet":
+        if name in he_normal:
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         elif name in in_backbone or kernel_initializer == "xavier":
             nn.init.xavier_uniform_(conv.weight)

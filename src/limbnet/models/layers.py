@@ -149,8 +149,8 @@ class Pyramid:
             x = level(layers, x)
             features.append(x)
         total = self.laterals[-1](layers, features[-1])
-        for lateral, finer in zip(self.laterals[-2::-1], features[-2::-1], strict=True):
-            finer = lateral(layers, finer)
+        for lateral, feature in zip(self.laterals[-2::-1], features[-2::-1], strict=True):
+            finer = lateral(layers, feature)
             total = finer + F.interpolate(total, size=finer.shape[-2:], mode="nearest")
         return self.after(layers, total)
 

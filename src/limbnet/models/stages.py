@@ -126,9 +126,7 @@ def _convolutions(
     return chain, channels
 
 
-def build_light_stage(
-    build: LayerBuilder, design: StageDesign, number: int, *, last: bool, in_channels: int
-) -> Stage:
+def build_light_stage(build: LayerBuilder, design: StageDesign, number: int, *, last: bool, in_channels: int) -> Stage:
     """Add stage `number` (from 1) of the light network and return it.
 
     A 1x1 convolution, then for each kernel size a residual block: a depthwise convolution of that size and a 1x1 one
