@@ -19,6 +19,7 @@ BACKBONES = {
     "helnet": {"architecture": "helnet", "nlayers": 6, "mtype": "s8_3rdblock", "use_batch_norm": False},
     "resnet18": {"architecture": "resnet", "nlayers": 18},
     "resnet50": {"architecture": "resnet", "nlayers": 50},
+    "lite0": {"architecture": "efficientnet_lite0"},
 }
 
 
@@ -199,3 +200,52 @@ def test_any_setting_gives_a_network_that_runs(threshold: float, granularity: in
     for before, after in zip(outputs(model), outputs(smaller), strict=True):
         assert after.shape == before.shape
         assert torch.isfinite(after).all()
+
+
+def light_network() -> BodyPoseNet:
+    torch.manual_seed(7)
+    spec = ModelSpec(
+        class_name="BpNetLightModel",
+        backbone_attributes=BackboneAttributes(architecture="efficientnet_lite0", width=0.5),
+        width=0.25,
+        stages=2,
+        stageT_kernel_sizes=(7, 5),
+    )
+    model = build_model(spec, BODY_18)
+    with torch.no_grad():
+        for conv in model.conv_layers().values():
+            conv.weight.mul_(torch.rand(conv.out_channels, 1, 1, 1) + 0.01)
+    model.train()
+    model(torch.randn(2, 3, 64, 64))
+    return model.eval()
+
+
+def test_light_networks_lose_dead_channels_and_keep_their_outputs() -> None:
+    """A dead channel is one through a whole group: widened, filtered alone, narrowed, summed."""
+    model = light_network()
+    dead = 3
+    units = [group for group in model.elementwise_groups if group[0].startswith(("block_4b", "stage"))]
+    assert len(units) == 3  # one widened and filtered layer, two stages
+    with torch.no_grad():
+        for name in {name for unit in units for name in unit}:
+            layer, norm = model[name], model[name.removesuffix("_conv") + "_bn"]
+            layer.weight[:dead] = 0
+            norm.bias[:dead] = 0
+            norm.running_mean[:dead] = 0
+    smaller = prune(model, PruneSettings(threshold=1e-9, granularity=1, min_filters=1))
+    for unit in units:
+        for name in unit:
+            assert smaller[name].out_channels == model[name].out_channels - dead
+            if "depthwise" in name:
+                assert smaller[name].groups == smaller[name].in_channels == smaller[name].out_channels
+    for before, after in zip(outputs(model), outputs(smaller), strict=True):
+        torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-5)
+
+
+def test_light_networks_are_pruned_twice() -> None:
+    model = light_network()
+    once = prune(model, PruneSettings(threshold=0.3, min_filters=4, granularity=4))
+    twice = prune(once, PruneSettings(threshold=0.6, min_filters=4, granularity=4))
+    sizes = [sum(tensor.numel() for tensor in net.parameters()) for net in (model, once, twice)]
+    assert sizes[0] > sizes[1] > sizes[2]
+    assert [maps.shape for maps in outputs(twice)] == [maps.shape for maps in outputs(model)]
