@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from limbnet.decode.settings import DecoderSettings
 from limbnet.skeleton import Skeleton
 
+
 def decode(
     heatmaps: NDArray[np.float32], pafs: NDArray[np.float32], skeleton: Skeleton, stride: int, settings: DecoderSettings
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

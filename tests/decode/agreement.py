@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import reference_decoder
+from crowds import STRIDE, Crowd
 from scipy.optimize import linear_sum_assignment
 
 from limbnet.decode.people import People
+from limbnet.decode.settings import DecoderSettings
+from limbnet.skeleton import BODY_18
 
 #: Joints may differ by this many pixels of the network's input.
 TOLERANCE = 2.0
@@ -28,3 +34,32 @@ def disagreements(one: People, other: People, tolerance: float = TOLERANCE) -> l
             for k in np.flatnonzero(here & there & ~shared[i, j])
         ]
     return found
+
+
+def is_tie(crowd: Crowd, settings: DecoderSettings, margin: float = 1e-5) -> bool:
+    """Tell whether a decision of the original procedure on the crowd's maps hangs on less than the margin.
+
+    Then single precision may decide either way: a peak at the threshold, a sample at the threshold, or two candidates
+    of one limb that share an end and score alike.
+    """
+    joints = len(BODY_18.joints)
+    upsampled = reference_decoder.upsample(crowd.heatmaps[:joints], STRIDE)
+    low, high = settings.heatmap_threshold - margin, settings.heatmap_threshold + margin
+    peaks = [reference_decoder.find_peaks(one, low) for one in upsampled]
+    if any(value < high for found in peaks for _, _, value in found):
+        return True
+    fields = reference_decoder.upsample(crowd.pafs, STRIDE).reshape(len(BODY_18.limbs), 2, *upsampled.shape[1:])
+    lenient = replace(settings, paf_threshold=settings.paf_threshold - margin)
+    strict = replace(settings, paf_threshold=settings.paf_threshold + margin)
+    for field, (start, end) in zip(fields, BODY_18.limbs, strict=True):
+        scores = np.zeros((len(peaks[start]), len(peaks[end])))
+        for i, j in np.ndindex(scores.shape):
+            score, count = reference_decoder.pair_score(field, peaks[start][i], peaks[end][j], lenient)
+            if count != reference_decoder.pair_score(field, peaks[start][i], peaks[end][j], strict)[1]:
+                return True
+            scores[i, j] = score * (count >= settings.limb_samples_needed)
+        for lines in (scores, scores.T):
+            ordered = np.sort(lines, axis=1)
+            if ((np.diff(ordered, axis=1) < margin) & (ordered[:, 1:] > 0)).any():
+                return True
+    return False

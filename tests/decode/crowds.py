@@ -52,13 +52,10 @@ def random_crowd(
     noise: float = 0.0,
     height: tuple[float, float] = (60.0, 280.0),
 ) -> Crowd:
-    """Draw a crowd of people, some of them cut by the border, with some joints missing and Gaussian noise on the maps."""
+    """Draw people, some of them cut by the border, with some joints missing and Gaussian noise on the maps."""
     rng = np.random.default_rng(seed)
-    joints = (
-        np.stack([random_person(rng, map_size, height) for _ in range(people)] or [np.zeros((0, 18, 2))][:0])
-        if (people)
-        else np.zeros((0, 18, 2))
-    )
+    crowd = [random_person(rng, map_size, height) for _ in range(people)]
+    joints = np.array(crowd).reshape(people, len(BODY_18.joints), 2)
     joints[rng.random(joints.shape[:2]) < missing] = np.nan
     size = np.array(map_size[::-1]) * STRIDE
     joints[~((joints >= -0.5) & (joints < size - 0.5)).all(axis=-1)] = np.nan
@@ -84,7 +81,11 @@ def random_person(
 
 
 def render(
-    joints: NDArray[np.float64], skeleton: Skeleton, map_size: tuple[int, int], stride: int = STRIDE
+    joints: NDArray[np.float64],
+    skeleton: Skeleton,
+    map_size: tuple[int, int],
+    stride: int = STRIDE,
+    sigma: float = SIGMA,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Draw (K + 1, h, w) heatmaps and (2 L, h, w) part affinity fields of joints (P, K, 2), NaN where missing."""
     h, w = map_size
@@ -94,7 +95,7 @@ def render(
     for person in joints:
         for joint, (jx, jy) in enumerate(person):
             if not np.isnan(jx):
-                bump = np.exp(-((x - jx) ** 2 + (y[:, None] - jy) ** 2) / (2 * SIGMA**2))
+                bump = np.exp(-((x - jx) ** 2 + (y[:, None] - jy) ** 2) / (2 * sigma**2))
                 heat[joint] = np.maximum(heat[joint], bump)
     heat[heat < 0.001] = 0
     heat[-1] = np.clip(1 - heat[:-1].max(axis=0), 0, 1)

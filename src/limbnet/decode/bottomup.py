@@ -27,7 +27,7 @@ class Candidates:
         peaks: (K, M, 3) float32, x and y in pixels of the network's input and heatmap value; rows beyond a joint's
             number of peaks are 0. M is at most the settings' `max_peaks`.
         limb_scores: (L, M, M) float32, score of each start and end peak, 0 where they do not connect.
-        found: (K,) number of peaks of each joint before the cap.
+        found: (K,) number of peaks of each joint before the cap: if it exceeds the peaks, some were left out.
         warnings: what was wrong with the maps.
     """
 
@@ -85,14 +85,11 @@ def group_candidates(candidates: Candidates, skeleton: Skeleton, settings: Decod
     """Match limbs, assemble people and look up their joints."""
     peaks = candidates.peaks
     parts, scores = assemble(match_limbs(candidates.limb_scores), peaks[:, :, 2], skeleton, settings)
-    has = parts >= 0
-    joints = (
-        peaks[np.arange(len(skeleton.joints)), parts] if peaks.shape[1] else np.zeros((*parts.shape, 3), np.float32)
-    )
-    keypoints = np.where(has[:, :, None], joints[:, :, :2], np.float32(np.nan))
-    joint_scores = np.where(has, np.minimum(joints[:, :, 2], np.float32(1)), np.float32(0))
-    warnings = candidates.warnings + _cap_warning(candidates.found, skeleton, settings)
-    return People(keypoints, joint_scores, scores, warnings)
+    joints = np.full((*parts.shape, 3), (np.nan, np.nan, 0), np.float32)
+    person, joint = np.nonzero(parts >= 0)
+    joints[person, joint] = peaks[joint, parts[person, joint]]
+    warnings = candidates.warnings + _cap_warning(candidates, skeleton, settings)
+    return People(joints[:, :, :2], np.minimum(joints[:, :, 2], np.float32(1)), scores, warnings)
 
 
 def _check_shapes(heatmaps: NDArray[np.float32], pafs: NDArray[np.float32], skeleton: Skeleton) -> None:
@@ -101,8 +98,8 @@ def _check_shapes(heatmaps: NDArray[np.float32], pafs: NDArray[np.float32], skel
     expected = (skeleton.heat_channels, h, w), (skeleton.paf_channels, h, w)
     if (heatmaps.shape, pafs.shape) != expected or not h * w:
         raise ValueError(
-            f"expected heatmaps (K+1={skeleton.heat_channels}, h, w) and pafs (2L={skeleton.paf_channels}, h, w) for the "
-            f"skeleton '{skeleton.name}', got {heatmaps.shape} and {pafs.shape}"
+            f"expected heatmaps (K+1={skeleton.heat_channels}, h, w) and pafs (2L={skeleton.paf_channels}, h, w) for "
+            f"the skeleton '{skeleton.name}', got {heatmaps.shape} and {pafs.shape}"
         )
 
 
@@ -115,15 +112,16 @@ def _finite(maps: NDArray[np.float32], name: str, warnings: list[str]) -> NDArra
         f"{int(np.count_nonzero(~finite))} of {maps.size} values of the {name} are not finite and were taken as empty: "
         "the network or its precision is at fault."
     )
-    return np.where(finite, maps, np.float32(0))
+    return np.where(finite, maps, 0).astype(np.float32)
 
 
-def _cap_warning(found: NDArray[np.intp], skeleton: Skeleton, settings: DecoderSettings) -> tuple[str, ...]:
+def _cap_warning(candidates: Candidates, skeleton: Skeleton, settings: DecoderSettings) -> tuple[str, ...]:
     """Return a warning if a joint had more peaks than are kept."""
-    if found.max(initial=0) <= settings.max_peaks:
+    left_out = candidates.found - np.count_nonzero(candidates.peaks[:, :, 2], axis=1)
+    if left_out.max(initial=0) <= 0:
         return ()
-    joint = int(found.argmax())
+    joint = int(left_out.argmax())
     return (
-        f"{int(found[joint])} peaks of '{skeleton.joints[joint]}' were found, but only the best max_peaks = "
+        f"{int(candidates.found[joint])} peaks of '{skeleton.joints[joint]}' were found, but only the best max_peaks = "
         f"{settings.max_peaks} of each joint are used: people may be missing.",
     )

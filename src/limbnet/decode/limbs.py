@@ -28,8 +28,8 @@ def score_limbs(
 ) -> NDArray[np.float32]:
     """Score all pairs of peaks of all limbs (Cao et al. 2017, section 2.3, sampled as BodyPoseNet does).
 
-    The field is sampled at evenly spaced points from start to end, rounded to an eighth of a cell. A sample qualifies when
-    its dot product with the limb's direction exceeds the threshold; a pair is accepted when enough samples qualify.
+    The field is sampled at evenly spaced points from start to end, rounded to an eighth of a cell. A sample qualifies
+    when its dot product with the limb's direction exceeds the threshold; enough qualifying samples make a candidate.
 
     Args:
         pafs: (2 L, h, w) float32, finite.
@@ -63,7 +63,7 @@ def score_limbs(
         failed += len(steps) - np.count_nonzero(qualifies, axis=0)
         total += (along * qualifies).sum(axis=0)
         left = np.flatnonzero(failed <= spare)
-        pairs, limb, failed, total = (values.take(left) for values in (pairs, limb, failed, total))
+        pairs, limb, failed, total = pairs.take(left), limb.take(left), failed.take(left), total.take(left)
         origin, vector = origin.take(left, axis=1), vector.take(left, axis=1)
     scores.ravel()[pairs] = np.maximum(total, 0) / np.maximum(settings.limb_samples - failed, 1)
     return scores
