@@ -103,11 +103,12 @@ def measure(name: str, arguments: argparse.Namespace, device: torch.device) -> d
                     turns["real"].append(run_turn(trainer, stream, steps))
                 turns["oracle"].append(run_turn(trainer, itertools.cycle(ready), steps))
     speeds = {regime: images_per_second(data.batch_size, found) for regime, found in turns.items()}
+    dims = spec.dataloader.image_config.image_dims
     waited = sum(turn.waited for turn in turns["real"])
     spent = sum(sum(turn.seconds) for turn in turns["real"])
     return {
         "batch": data.batch_size,
-        "input": list(data.input_size),
+        "input": [dims.height, dims.width],
         "workers": data.workers,
         "precision": str(state.precision),
         "real_images_per_second": speeds["real"],
