@@ -31,7 +31,7 @@ def test_sure_and_complete_people_change_nothing():
 
 
 def test_a_joint_nobody_knows_is_not_punished_around_its_person():
-    """The used joints span 40 x 8 pixels; 0.3 x 40 + 2.5 x 4 = 22 more on every side: x from -2 to 82, y from -2 to 50."""
+    """The used joints span 40 x 8 pixels, and 0.3 x 40 + 2.5 x 4 = 22 more on every side: x to 82, y to 50."""
     heat, pafs = weights([[[20, 20, 0], [60, 28, 0], [0, 0, 5]]])
     expected = np.ones((12, 16))
     expected[:6, :10] = 0  # centres 3.5, 11.5, ...: rows up to 43.5, columns up to 75.5

@@ -1,4 +1,4 @@
-"""Light networks: EfficientNet-Lite0's published size, the sum of its strides, separable stages, any size of picture."""
+"""Light networks: EfficientNet-Lite0's published size, the sum of its strides, separable stages, any picture size."""
 
 from __future__ import annotations
 

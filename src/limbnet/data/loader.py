@@ -32,6 +32,7 @@ from limbnet.data.colour import change_colours
 from limbnet.data.masks import picture_mask
 from limbnet.data.mixing import Piece, corner_sizes, mosaic
 from limbnet.data.order import SampleKey, dataset_shares, pass_order
+from limbnet.data.pasting import Scissors
 from limbnet.data.people import VISIBILITY_NAMES
 from limbnet.data.pictures import read_picture_reduced
 from limbnet.data.samples import Samples, training_samples
@@ -101,6 +102,8 @@ class BatchMaker(Dataset[Batch]):
         dims = self.spec.image_config.image_dims
         self.input_size = (dims.height, dims.width)
         self.weights = dataset_shares(samples, self.spec.dataset_config.dataset_weights)
+        pasting = self.spec.augmentation_config.copy_paste_params
+        self.scissors = Scissors(samples, skeleton, pasting) if pasting is not None else None
 
     def __getitems__(self, keys: list[SampleKey]) -> Batch | _Trouble:
         """Make a batch; a mistake is returned, since an exception would lose its form on the way."""
@@ -126,6 +129,8 @@ class BatchMaker(Dataset[Batch]):
             piece = mosaic([self._piece(number, corner, rng) for number, corner in zip(numbers, corners, strict=True)])
         else:
             piece = self._piece(key.number, size, rng)
+        if self.scissors is not None and rng.uniform() < self.scissors.params.prob:
+            piece = self.scissors.paste(piece, rng)
         image = piece.image
         if augmentation.colour_aug_params is not None:
             image = change_colours(image, augmentation.colour_aug_params, rng)
@@ -219,7 +224,8 @@ class TrainingData:
         samples: Samples | None = None,
     ) -> None:
         loader = spec.dataloader
-        self.samples = training_samples(loader.dataset_config, skeleton) if samples is None else samples
+        pastes = loader.augmentation_config.copy_paste_params is not None
+        self.samples = training_samples(loader.dataset_config, skeleton, pastes) if samples is None else samples
         self.samples.check_files()
         self.skeleton = skeleton
         self.rank, self.world_size = rank, world_size

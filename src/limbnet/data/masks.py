@@ -131,6 +131,11 @@ def loss_mask(regions: MaskRegions, height: int, width: int) -> NDArray[np.uint8
     return np.where(hidden, 0, 255).astype(np.uint8)
 
 
+def outline_mask(outline: Segmentation, height: int, width: int) -> NDArray[np.uint8]:
+    """Draw one region as (h, w) uint8: 255 inside, 0 elsewhere."""
+    return np.where(_union((outline,), height, width), 255, 0).astype(np.uint8)
+
+
 def _union(regions: tuple[Segmentation, ...], height: int, width: int) -> NDArray[np.bool_]:
     """Return (h, w) True inside any of the regions."""
     runs: list[Any] = []

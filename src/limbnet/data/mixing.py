@@ -59,16 +59,20 @@ def mosaic(pieces: Sequence[Piece]) -> Piece:
         moved[~inside & (moved[..., 2] <= LAST_USED_CODE), 2] = TRUNCATED
         moved[..., :2] += (width * (number % 2), height * (number // 2))
         joints.append(moved)
-    confidence = None
-    if any(piece.confidence is not None for piece in pieces):
-        confidence = np.concatenate(
-            [np.ones(piece.joints.shape[:2]) if piece.confidence is None else piece.confidence for piece in pieces]
-        )
     return Piece(
         _quartered([piece.image for piece in pieces]),
         np.concatenate(joints),
-        confidence,
+        joined_confidence(pieces),
         _quartered([piece.cells for piece in pieces]),
+    )
+
+
+def joined_confidence(pieces: Sequence[Piece]) -> NDArray[np.float64] | None:
+    """Return the confidences of all people; certain (1) where only some pieces have any, None where none has."""
+    if all(piece.confidence is None for piece in pieces):
+        return None
+    return np.concatenate(
+        [np.ones(piece.joints.shape[:2]) if piece.confidence is None else piece.confidence for piece in pieces]
     )
 
 

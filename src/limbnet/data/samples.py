@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbnet.data.coco import load_coco
-from limbnet.data.masks import WHOLE_PICTURE, MaskRegions, mask_regions
+from limbnet.data.masks import WHOLE_PICTURE, MaskRegions, Segmentation, mask_regions
 from limbnet.data.people import JointMapping, check_some, people_around, seeded_random, select_samples, shuffled
 from limbnet.data.records import Record, read_records
 from limbnet.errors import DataError, nearest
@@ -84,6 +84,7 @@ class Samples(Sequence[Sample]):
         centres: (N, 2) centre of the main person's box.
         heights: (N,) height of the main person's box.
         datasets: (name, number of samples) of the datasets that follow each other; () when nobody asks.
+        outlines: the regions of the R people, () for one who has none; empty unless somebody wants to cut people out.
     """
 
     pictures: list[Picture]
@@ -95,6 +96,7 @@ class Samples(Sequence[Sample]):
     centres: NDArray[np.float64]
     heights: NDArray[np.float64]
     datasets: tuple[tuple[str, int], ...] = ()
+    outlines: tuple[Segmentation, ...] = ()
 
     def __len__(self) -> int:
         return len(self.picture)
@@ -136,6 +138,7 @@ class Samples(Sequence[Sample]):
             np.concatenate([part.centres for part in parts]),
             np.concatenate([part.heights for part in parts]),
             tuple(dataset for part in parts for dataset in part.datasets),
+            tuple(outline for part in parts for outline in part.outlines),
         )
 
     def called(self, name: str) -> Samples:
@@ -176,8 +179,12 @@ def missing_files(paths: Sequence[str]) -> list[str]:
     return missing
 
 
-def samples_from_coco(spec: DatasetSpec, skeleton: Skeleton, mode: Literal["train", "test"] = "train") -> Samples:
+def samples_from_coco(
+    spec: DatasetSpec, skeleton: Skeleton, mode: Literal["train", "test"] = "train", outlines: bool = False
+) -> Samples:
     """Read the samples of a dataset from its COCO JSON; loss masks are drawn from the annotated regions when needed.
+
+    With `outlines` the regions of labelled people are kept, too, so that they can be cut out.
 
     Raises:
         DataError: the annotation file is wrong (see `load_coco`), or it contains nobody to train on.
@@ -210,6 +217,7 @@ def samples_from_coco(spec: DatasetSpec, skeleton: Skeleton, mode: Literal["trai
         np.array([numbers[image] for image, _ in selected], dtype=np.int32),
         dataset.people.centres[mains],
         dataset.people.boxes[mains, 3],
+        outlines=tuple(dataset.people.segmentations) if outlines else (),
     )
 
 
@@ -237,9 +245,9 @@ def samples_from_records(
     check_some(len(records), ", ".join(f"'{file}'" for file in files))
     return Samples.joined(
         [
-            _of_one_dataset(
-                found, JointMapping(specs[name], skeleton), root or specs[name].root_directory_path
-            ).called(name)
+            _of_one_dataset(found, JointMapping(specs[name], skeleton), root or specs[name].root_directory_path).called(
+                name
+            )
             for name, found in records.items()
         ]
     )
@@ -288,9 +296,10 @@ def _of_one_dataset(records: list[Record], mapping: JointMapping, root: Path) ->
     )
 
 
-def training_samples(config: DatasetConfig, skeleton: Skeleton) -> Samples:
+def training_samples(config: DatasetConfig, skeleton: Skeleton, outlines: bool = False) -> Samples:
     """Read the samples that a train spec names: from its records, or, without any, from the datasets' COCO JSON.
 
+    With `outlines` people's regions are kept; records have none.
     A name among the records may be a pattern, such as `train-fold-*`.
 
     Raises:
@@ -299,7 +308,9 @@ def training_samples(config: DatasetConfig, skeleton: Skeleton) -> Samples:
     """
     specs = {name: load_dataset_spec(path) for name, path in config.dataset_specs.items()}
     if not config.train_records_path:
-        return Samples.joined([samples_from_coco(spec, skeleton).called(name) for name, spec in specs.items()])
+        return Samples.joined(
+            [samples_from_coco(spec, skeleton, outlines=outlines).called(name) for name, spec in specs.items()]
+        )
     folder = config.train_records_folder_path or Path()
     files = [file for name in config.train_records_path for file in _record_files(folder, name)]
     return samples_from_records(files, specs, skeleton, config.root_data_path)

@@ -28,6 +28,24 @@ class MosaicParams(Section):
             yield "centre_min", f"is {self.centre_min:g}, above centre_max {self.centre_max:g}"
 
 
+class CopyPasteParams(Section):
+    """People cut out of other pictures along their outlines (Ghiasi et al. 2021), where annotations have outlines.
+
+    `prob` is the share of inputs that get one to `most_people` more. Their height is `person_scale_min` to
+    `person_scale_max` of the input's; `rotate_deg_max` is about their own centre.
+    """
+
+    prob: float = Field(0.5, ge=0, le=1)
+    most_people: int = Field(2, gt=0, le=16)
+    person_scale_min: float = Field(0.2, gt=0)
+    person_scale_max: float = Field(0.8, gt=0)
+    rotate_deg_max: float = Field(20.0, ge=0)
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        if self.person_scale_min > self.person_scale_max:
+            yield "person_scale_min", f"is {self.person_scale_min:g}, above person_scale_max {self.person_scale_max:g}"
+
+
 class GrowingSize(Section):
     """From epoch `first_epoch` (0 is the first) on, the input is `height` x `width`."""
 

@@ -15,7 +15,7 @@ from pydantic import AliasChoices, Field
 from limbnet.skeleton import Skeleton
 from limbnet.specs.base import Section, class_name, without_effect, written_path
 from limbnet.specs.dataset import Visibility
-from limbnet.specs.recipe import GrowingSize, MosaicParams, growing_mistakes, weight_mistakes
+from limbnet.specs.recipe import CopyPasteParams, GrowingSize, MosaicParams, growing_mistakes, weight_mistakes
 
 
 class ImageDims(Section):
@@ -134,6 +134,7 @@ class AugmentationConfig(Section):
     identity_spatial_aug_params: dict[str, Any] | None = without_effect(None, "upstream ignores it too")
     colour_aug_params: ColourAugParams | None = None
     mosaic_params: MosaicParams | None = None
+    copy_paste_params: CopyPasteParams | None = None
 
 
 class LabelProcessorConfig(Section):
