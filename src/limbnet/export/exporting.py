@@ -19,9 +19,10 @@ from limbnet.errors import ModelFileError, UsageError
 from limbnet.export.accuracy import AccuracyLimit
 from limbnet.export.check import Deviation, check_tolerance, compare
 from limbnet.export.executed import Int8Share, shares
-from limbnet.export.graph import build_graph, set_signature
-from limbnet.export.int8 import Calibration, int8_ranges
-from limbnet.export.quantise import head_layers, quantise
+from limbnet.export.graph import build_graph, model_hash, set_signature
+from limbnet.export.half import check_half_range, to_half
+from limbnet.export.int8 import Calibration, Source, find_source, int8_ranges
+from limbnet.export.quantise import check_names, head_layers, quantise
 from limbnet.files import write_bytes, write_json
 from limbnet.geometry import check_input_size
 from limbnet.models.checkpoint import load_model
@@ -167,11 +168,18 @@ def export_file(
     size = settings.size or loaded.info.input_size
     check_input_size(size, loaded.info.stride)
     info = replace(loaded.info, input_size=size, version=__version__)
+    source = None
+    if settings.precision == "int8":
+        source = find_source(calibration, size, info, model_hash(loaded.model, info))
+        check_names(settings.float_layers or (), loaded.model.conv_layers())
     named = check_pictures(calibration, size, info)
     report = ExportReport(output, settings.precision, size, pictures=[name for name, _ in named])
     graph = build_graph(loaded.model, info, settings.signature())
-    if settings.precision == "int8":
-        graph = _to_int8(graph, info, settings, calibration, report)
+    if settings.precision == "fp16":
+        check_half_range(graph, np.stack([image for _, image in named]), info)
+        graph = to_half(graph)
+    elif source is not None:
+        graph = _to_int8(graph, info, settings, source, report)
     network = network_of(graph, output)
     reference = TorchEngine(loaded.model, loaded.info, "cpu")
     for engine in _engines(network, settings):
@@ -191,12 +199,12 @@ def _to_int8(
     graph: ModelProto,
     info: ModelInfo,
     settings: ExportSettings,
-    calibration: Calibration,
+    source: Source,
     report: ExportReport,
 ) -> ModelProto:
     """Find the ranges, quantise, and count what runs in INT8."""
     kept = tuple(head_layers(graph) if settings.float_layers is None else settings.float_layers)
-    ranges, report.calibration = int8_ranges(graph, info, report.size, calibration, threads=settings.threads)
+    ranges, report.calibration = int8_ranges(graph, info, source, threads=settings.threads)
     quantised = quantise(graph, ranges, kept)
     info = replace(info, extra={**info.extra, "int8": report.calibration | {"float_layers": list(kept)}})
     set_signature(quantised, info, settings.signature(), network_of(graph, report.output).model_hash)

@@ -17,7 +17,6 @@ from torch import nn
 from limbnet import __version__
 from limbnet.errors import ModelFileError, missing_package
 from limbnet.export.deployable import Deployable
-from limbnet.export.half import to_half
 from limbnet.models.info import ModelInfo
 from limbnet.runtime.onnx_file import INFO_KEY, MODEL_HASH_KEY, SIGNATURE_KEY
 from limbnet.runtime.signature import Signature
@@ -43,8 +42,7 @@ def build_graph(network: nn.Module, info: ModelInfo, signature: Signature) -> Mo
     Args:
         network: in evaluation or training mode; exported as in evaluation.
         info: goes into the metadata.
-        signature: what the graph takes and returns; `precision` int8 is exported as float, to be
-            quantised afterwards.
+        signature: what the graph takes and returns; `precision` is written down only: the graph is float32.
 
     Raises:
         DeviceError: onnx or onnxscript is missing.
@@ -73,8 +71,6 @@ def build_graph(network: nn.Module, info: ModelInfo, signature: Signature) -> Mo
     assert program is not None  # dynamo=True always returns one
     model = program.model_proto
     _tidy(model, signature, info.stride)
-    if signature.precision == "fp16":
-        model = to_half(model)
     set_signature(model, info, signature, model_hash(network, info))
     onnx.checker.check_model(model, full_check=True)
     return model

@@ -8,15 +8,45 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from limbnet.data.calibration import normalised
 from limbnet.errors import ModelFileError
+from limbnet.export.calibrate import calibrate
 from limbnet.export.wiring import Wiring, copy_model, replace_nodes
+from limbnet.models.info import ModelInfo
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
 #: Largest float16.
 LARGEST = float(np.finfo(np.float16).max)
+
+#: Share of that range which the pictures of the check may use; others may go further.
+HEADROOM = 0.5
+
+
+def check_half_range(model: ModelProto, images: NDArray[np.uint8], info: ModelInfo) -> None:
+    """Raise a `ModelFileError` when a convolution's values on real pictures come near the end of float16.
+
+    A CPU computes float16 graphs in float32 and hides what happens on a GPU: values beyond 65504 become infinite, and
+    people disappear.
+
+    Args:
+        model: the float32 graph.
+        images: (B, H, W, 3) uint8 RGB that fill the input.
+        info: the model's normalisation.
+    """
+    tensors = [node.output[0] for node in model.graph.node if node.op_type == "Conv"]
+    batches = (normalised(image[None], info) for image in images)
+    largest = calibrate(model, tensors, batches, info, method="minmax")
+    wide = {name: value for name, value in largest.items() if value > LARGEST * HEADROOM}
+    if wide:
+        listed = ", ".join(f"'{name}' ({value:.0f})" for name, value in wide.items())
+        raise ModelFileError(
+            f"The network's values leave the range of float16 (up to {LARGEST:.0f}) behind {listed}.",
+            "Export fp32 or int8 instead. Batch norm in the backbone keeps values small.",
+        )
 
 
 def to_half(model: ModelProto) -> ModelProto:
@@ -37,31 +67,22 @@ def to_half(model: ModelProto) -> ModelProto:
             if np.abs(values).max(initial=0) > LARGEST:
                 raise ModelFileError(f"The weights of '{name}' do not fit into float16.", "Export fp32 or int8.")
             wiring.set_constant(name, values.astype(np.float16))
+    cast, members = f"{first}/half", [node.output[0] for node in inside]
     nodes: list[NodeProto] = []
-    members = {node.output[0] for node in inside}
-    cast, half = f"{first}/half", TensorProto.FLOAT16
-    started = False
     for node in changed.graph.node:
-        if node.output[0] in members and not started:
-            nodes.append(helper.make_node("Cast", [first], [cast], name=cast, to=half))
-            started = True
-        if node.output[0] in members:
-            for index, name in enumerate(node.input):
-                node.input[index] = cast if name == first else name
-            for index, name in enumerate(node.output):
-                if name in wiring.outputs:
-                    node.output[index] = f"{name}/half"
-                    nodes += [node, helper.make_node("Cast", [f"{name}/half"], [name], name=name, to=TensorProto.FLOAT)]
-                    break
-            else:
-                nodes.append(node)
-        else:
+        if node.output[0] not in members:
             nodes.append(node)
-    for node in nodes:
-        if node.op_type != "Cast" and node.output[0].endswith("/half"):
-            node.name = node.output[0]
+            continue
+        if node.output[0] == members[0]:
+            nodes.append(helper.make_node("Cast", [first], [cast], name=cast, to=TensorProto.FLOAT16))
+        for index, name in enumerate(node.input):
+            node.input[index] = cast if name == first else name
+        nodes.append(node)
+        if node.output[0] in wiring.outputs:
+            name = node.output[0]
+            node.name = node.output[0] = f"{name}/half"
+            nodes.append(helper.make_node("Cast", [node.name], [name], name=name, to=TensorProto.FLOAT))
     replace_nodes(changed, nodes)
-    del changed.graph.value_info[:]
     return changed
 
 

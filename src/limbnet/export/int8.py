@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from limbnet.console import progress
 from limbnet.data.calibration import CalibrationPictures, TensorFile, choose_pictures, write_tensor_file
 from limbnet.errors import DataError, UsageError
-from limbnet.export.cache import check_cache, read_cache, write_cache
+from limbnet.export.cache import CalibrationCache, check_cache, read_cache, write_cache
 from limbnet.export.calibrate import calibrate
 from limbnet.export.quantise import calibrated_tensors
 from limbnet.export.ranges import Method
@@ -48,43 +48,67 @@ class Calibration:
     seed: int = 42
 
 
+@dataclass(frozen=True)
+class Source:
+    """A source of ranges that was found and looks right: a cache, or batches of pictures.
+
+    Attributes:
+        calibration: what was asked for.
+        cache: of the same model, or None.
+        batches: pictures, or None where there is a cache.
+    """
+
+    calibration: Calibration
+    cache: CalibrationCache | None
+    batches: CalibrationPictures | TensorFile | None
+
+
+def find_source(calibration: Calibration, size: tuple[int, int], info: ModelInfo, model_hash: str) -> Source:
+    """Find where ranges are to come from, before any long work.
+
+    Raises:
+        UsageError: there is no source.
+        DataError: the cache is of another model, the tensor file is damaged or of another size, the folder holds too
+            few pictures or some that cannot be read.
+    """
+    cache_file = calibration.cache_file
+    if cache_file is not None and cache_file.exists():
+        cache = read_cache(cache_file)
+        check_cache(cache, cache_file, model_hash, (), calibration.method)
+        return Source(calibration, cache, None)
+    return Source(calibration, None, _batches(calibration, size, info))
+
+
 def int8_ranges(
-    graph: ModelProto,
-    info: ModelInfo,
-    size: tuple[int, int],
-    calibration: Calibration,
-    *,
-    threads: int | None = None,
+    graph: ModelProto, info: ModelInfo, source: Source, *, threads: int | None = None
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Return the ranges of `calibrated_tensors`, and in plain values where they came from.
 
     Raises:
-        UsageError: there is no source.
-        DataError: the source is wrong: see `check_cache`, `TensorFile`, `choose_pictures`.
+        DataError: the cache lacks some of them.
         ModelFileError: the network's values are not finite.
     """
     tensors = calibrated_tensors(graph)
     model_hash = next((entry.value for entry in graph.metadata_props if entry.key == MODEL_HASH_KEY), "")
-    cache_file = calibration.cache_file
-    if cache_file is not None and cache_file.exists():
-        cache = read_cache(cache_file)
-        check_cache(cache, cache_file, model_hash, tensors, calibration.method)
-        log.info("Calibration is skipped: its ranges are in '%s' (%s).", cache_file, cache.algorithm)
-        return {name: cache.ranges[name] for name in tensors}, {"source": "cache", "algorithm": cache.algorithm}
-    method = calibration.method or "entropy"
-    batches = _batches(calibration, size, info)
+    calibration, cache_file = source.calibration, source.calibration.cache_file
+    if source.cache is not None and cache_file is not None:
+        check_cache(source.cache, cache_file, model_hash, tensors, calibration.method)
+        log.info("Calibration is skipped: its ranges are in '%s' (%s).", cache_file, source.cache.algorithm)
+        kept = {name: source.cache.ranges[name] for name in tensors}
+        return kept, {"source": "cache", "algorithm": source.cache.algorithm}
+    assert source.batches is not None
+    method, batches = calibration.method or "entropy", source.batches
     with progress() as bars:
         task = bars.add_task(f"calibrate ({method})", total=len(batches))
         ranges = calibrate(
             graph, tensors, batches, info, method=method, percentile=calibration.percentile, threads=threads,
             done=lambda: bars.advance(task),
         )  # fmt: skip
-    used = _used(batches)
     if cache_file is not None:
         write_cache(cache_file, ranges, method, model_hash)
-        write_text(pictures_list(cache_file), "\n".join(used) + "\n")
-    source = "pictures" if isinstance(batches, CalibrationPictures) else "tensor file"
-    return ranges, {"source": source, "algorithm": method, "pictures": len(batches) * batches.batch_size}
+        write_text(pictures_list(cache_file), "\n".join(_used(batches)) + "\n")
+    kind = "pictures" if isinstance(batches, CalibrationPictures) else "tensor file"
+    return ranges, {"source": kind, "algorithm": method, "pictures": len(batches) * batches.batch_size}
 
 
 def pictures_list(cache_file: Path) -> Path:
@@ -112,8 +136,8 @@ def _batches(calibration: Calibration, size: tuple[int, int], info: ModelInfo) -
     chosen = choose_pictures(
         calibration.image_dir, calibration.batches, calibration.batch_size, size, info, seed=calibration.seed
     )
+    chosen.check()
     if data_file is None:
-        chosen.check()
         return chosen
     with progress() as bars:
         task = bars.add_task("write tensor file", total=len(chosen))

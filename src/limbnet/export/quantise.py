@@ -47,7 +47,7 @@ def quantise(model: ModelProto, ranges: Mapping[str, float], float_layers: Colle
     Raises:
         SpecError: a layer in `float_layers` does not exist.
     """
-    check_layers(model, float_layers)
+    check_names(float_layers, Wiring(model).convolutions())
     changed = copy_model(model)
     limits = dict(ranges)
     _equalise(changed, limits, float_layers)
@@ -62,9 +62,8 @@ def quantise(model: ModelProto, ranges: Mapping[str, float], float_layers: Colle
     return changed
 
 
-def check_layers(model: ModelProto, layers: Collection[str]) -> None:
-    """Raise a `SpecError` that names every layer which is no convolution of the graph."""
-    known = Wiring(model).convolutions()
+def check_names(layers: Collection[str], known: Collection[str]) -> None:
+    """Raise a `SpecError` that names every layer to keep in float which is no convolution of the network."""
     wrong = [f"there is no layer '{name}'.{nearest(name, known)}" for name in layers if name not in known]
     if wrong:
         raise SpecError("Layers to keep in float:\n  " + "\n  ".join(wrong), f"Layers: {', '.join(known)}.")
