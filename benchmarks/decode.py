@@ -1,9 +1,10 @@
 """Time of decoding against BodyPoseNet's own post-processing, for crowds of 1 to 30 people at 288x384.
 
-Two decoders see the same maps, one after the other, crowd by crowd, so that a busy machine slows both alike; medians
-and their ratio are printed. Everything runs in one thread, and the times that are compared are that thread's: on an idle
-machine they are what the clock shows, on a busy one they leave out the waiting. `--compare N` decodes N crowds with the
-slow clear twin of the tests as well and reports every disagreement. The last line is JSON.
+Both decoders see the same maps, in short bursts one after the other, crowd by crowd, so that a busy machine slows both
+alike; medians and their ratio are printed. `cold` is the first call of a burst, when the other decoder has driven code
+and data out of the caches; the others are warm. Everything runs in one thread, and the times that are compared are that
+thread's: on an idle machine they are what the clock shows, on a busy one they leave out the waiting. `--compare N`
+decodes N crowds with the slow clear twin of the tests as well and reports every disagreement. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -14,23 +15,24 @@ import os
 import platform
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
-import decode_baseline
 import numpy as np
 from rich.progress import track
 
+import decode_baseline
 from limbnet.decode.bottomup import decode_maps, find_candidates, group_candidates
 from limbnet.decode.settings import DecoderSettings
 from limbnet.skeleton import BODY_18
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "decode"))
-import reference_decoder  # noqa: E402
-from agreement import disagreements, is_tie  # noqa: E402
-from crowds import STRIDE, random_crowd  # noqa: E402
+import reference_decoder
+from agreement import disagreements, is_tie
+from crowds import STRIDE, random_crowd
 
 PEOPLE = (1, 2, 5, 10, 20, 30)
 SETTINGS = DecoderSettings()
@@ -39,7 +41,7 @@ SETTINGS = DecoderSettings()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--crowds", type=int, default=6, help="crowds timed for each number of people")
-    parser.add_argument("--rounds", type=int, default=8, help="times each crowd is decoded")
+    parser.add_argument("--rounds", type=int, default=5, help="bursts for each crowd")
     parser.add_argument("--noise", type=float, default=0.01, help="standard deviation of the noise on the maps")
     parser.add_argument("--compare", type=int, default=0, metavar="N", help="crowds compared with the slow twin")
     args = parser.parse_args()
@@ -48,14 +50,10 @@ def main() -> None:
         timings(people, args.crowds, args.rounds, args.noise) for people in track(PEOPLE, "timing", transient=True)
     ]
     print(f"{processor()}, NumPy {np.__version__}, OpenCV {cv2.__version__}, one thread, maps of 36x48, median ms")
-    print(
-        f"{'people':>6} {'baseline':>9} {'limbnet':>8} {'ratio':>6} {'candidates':>11} {'grouping':>9} {'by the clock':>13}"
-    )
+    columns = ("baseline", "limbnet", "cold", "candidates", "grouping", "clock")
+    print("people  ratio " + "".join(f"{column:>11}" for column in columns))
     for row in table:
-        print(
-            f"{row['people']:>6} {row['baseline_ms']:>9.1f} {row['limbnet_ms']:>8.3f} {row['ratio']:>6.0f}"
-            f" {row['candidates_ms']:>11.3f} {row['grouping_ms']:>9.3f} {row['limbnet_clock_ms']:>13.3f}"
-        )
+        print(f"{row['people']:>6} {row['ratio']:>6.0f} " + "".join(f"{row[f'{name}_ms']:>11.3f}" for name in columns))
     noise = {kind: noise_ms(kind) for kind in ("uniform", "normal")}
     print("maps full of noise: " + ", ".join(f"{kind} {value:.1f} ms" for kind, value in noise.items()))
     result: dict[str, Any] = {"benchmark": "decode", "rows": table, "noise_ms": noise}
@@ -66,33 +64,33 @@ def main() -> None:
 
 def timings(people: int, crowds: int, rounds: int, noise: float) -> dict[str, float]:
     """Medians in milliseconds over crowds of one size, the two decoders interleaved."""
-    names = ("baseline", "limbnet", "candidates", "grouping")
-    spent: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    spent: dict[str, list[float]] = defaultdict(list)
     for seed in range(crowds):
         crowd = random_crowd(1000 * people + seed, people, noise=noise)
         maps = crowd.heatmaps, crowd.pafs, BODY_18, STRIDE, SETTINGS
         candidates = find_candidates(*maps)
-        steps: tuple[Callable[[], object], ...] = (
-            lambda maps=maps: decode_baseline.decode(*maps),
-            lambda maps=maps: decode_maps(*maps),
-            lambda maps=maps: find_candidates(*maps),
-            lambda candidates=candidates: group_candidates(candidates, BODY_18, SETTINGS),
-        )
         for _ in range(rounds):
-            for name, step in zip(names, steps, strict=True):
-                spent[name].append(milliseconds(step))
-    medians = {f"{name}_ms": float(np.median([own for own, _ in times])) for name, times in spent.items()}
-    clock = float(np.median([clock for _, clock in spent["limbnet"]]))
-    ratio = medians["baseline_ms"] / medians["limbnet_ms"]
-    return {"people": people, **medians, "limbnet_clock_ms": clock, "ratio": ratio}
+            own, _ = burst(lambda maps=maps: decode_baseline.decode(*maps), 2)
+            spent["baseline"] += own[1:]
+            own, clock = burst(lambda maps=maps: decode_maps(*maps), 8)
+            spent["cold"].append(own[0])
+            spent["limbnet"] += own[3:]
+            spent["clock"] += clock[3:]
+            spent["candidates"] += burst(lambda maps=maps: find_candidates(*maps), 6)[0][3:]
+            spent["grouping"] += burst(lambda one=candidates: group_candidates(one, BODY_18, SETTINGS), 6)[0][3:]
+    medians = {f"{name}_ms": float(np.median(times)) for name, times in spent.items()}
+    return {"people": people, "ratio": medians["baseline_ms"] / medians["limbnet_ms"], **medians}
 
 
-def milliseconds(step: Callable[[], object]) -> tuple[float, float]:
-    """The thread's and the clock's time of a call, the second of two: caches are as warm as in a stream of pictures."""
-    step()
-    start, clock = time.thread_time(), time.perf_counter()
-    step()
-    return 1000 * (time.thread_time() - start), 1000 * (time.perf_counter() - clock)
+def burst(step: Callable[[], object], calls: int) -> tuple[list[float], list[float]]:
+    """Call a step several times; return the thread's and the clock's milliseconds of each call."""
+    own, clock = [], []
+    for _ in range(calls):
+        before = time.thread_time(), time.perf_counter()
+        step()
+        own.append(1000 * (time.thread_time() - before[0]))
+        clock.append(1000 * (time.perf_counter() - before[1]))
+    return own, clock
 
 
 def noise_ms(kind: str) -> float:
@@ -103,7 +101,7 @@ def noise_ms(kind: str) -> float:
     else:
         heatmaps, pafs = rng.standard_normal((19, 36, 48)), rng.standard_normal((38, 36, 48))
     maps = heatmaps.astype(np.float32), pafs.astype(np.float32), BODY_18, STRIDE
-    return float(np.median([milliseconds(lambda: decode_maps(*maps))[0] for _ in range(15)]))
+    return float(np.median(burst(lambda: decode_maps(*maps), 15)[0]))
 
 
 def compare(crowds: int, noise: float) -> dict[str, Any]:

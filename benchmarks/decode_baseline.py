@@ -4,7 +4,7 @@ The procedure, the layout and the number types are those of the original's path 
 TensorRT engines): maps lie channels last and are upsampled whole, by eight, bicubically; each heatmap is blurred by
 OpenCV's 5x5 Gaussian with sigma 3 into a double-precision array and compared with four shifted copies of itself; peaks
 are whole pixels; all pairs of a limb are sampled together at ten rounded points of the upsampled field; people are rows
-of an array that grow connection by connection.
+of an array, and every connection looks through all of them.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def assemble(
     rows = np.zeros((0, joints + 2))
     for limb, (start, end) in enumerate(skeleton.limbs):
         for a, b, score in connections[limb]:
-            hits = np.flatnonzero((rows[:, start] == a) | (rows[:, end] == b))
+            hits = [number for number, row in enumerate(rows) if row[start] == a or row[end] == b]
             if len(hits) == 2 and not ((rows[hits[0], :joints] >= 0) & (rows[hits[1], :joints] >= 0)).any():
                 rows[hits[0], :joints] = np.maximum(rows[hits[0], :joints], rows[hits[1], :joints])
                 rows[hits[0], joints:] += rows[hits[1], joints:]
@@ -105,7 +105,7 @@ def assemble(
             elif len(hits) == 2 or (len(hits) == 1 and rows[hits[0], end] != b):
                 rows[hits[0], end] = b
                 rows[hits[0], joints:] += every[int(b), 2] + score, 1
-            elif not len(hits) and limb not in skeleton.redundant:
+            elif not hits and limb not in skeleton.redundant:
                 row = np.full(joints + 2, -1.0)
                 row[[start, end]] = a, b
                 row[joints:] = every[int(a), 2] + every[int(b), 2] + score, 2
