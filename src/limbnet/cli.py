@@ -16,8 +16,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("limbnet.commands.evaluate", "measure a model: COCO's ten keypoint numbers"),
     "inference": ("limbnet.commands.inference", "find people in pictures and draw them"),
     "prune": ("limbnet.commands.prune", "remove a network's weakest filters"),
+    "sample_calibration_images": (
+        "limbnet.commands.sample_calibration_images",
+        "copy suitable pictures of a dataset to calibrate INT8 with",
+    ),
     "export": ("limbnet.commands.export", "write a model as ONNX: float, half or INT8, compared with the original"),
     "convert": ("limbnet.commands.convert", "build a TensorRT or OpenVINO engine from an exported model"),
+    "compress": ("limbnet.commands.compress", "prune, retrain and quantise until a budget is met"),
     "zoo": ("limbnet.commands.zoo", "list published networks, check weight files against them"),
 }
 
