@@ -30,10 +30,23 @@ log = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    defaults = PruneSettings()
     flags.model(parser)
     flags.output_file(parser, "pruned model")
     flags.key(parser)
+    add_criterion(parser)
+    parser.add_argument(
+        "-pth", "--pruning_threshold", type=flags.amount, default=PruneSettings().threshold, metavar="T",
+        help="filters whose normalised norm exceeds it stay; 0 removes nothing",
+    )  # fmt: skip
+    flags.overwrite(parser)
+    flags.results_dir(parser)
+    flags.without_effect(parser, "-v", "--verbose", why="'-l DEBUG' prints more", nargs=0)
+    flags.json_output(parser)
+
+
+def add_criterion(parser: Any) -> None:
+    """Declare the flags that say which filters are weak, the threshold aside."""
+    defaults = PruneSettings()
     parser.add_argument(
         "-n", "--normalizer", choices=NORMALIZERS, default=defaults.normalizer,
         help="divide norms by the layer's largest one, or by the L2 norm of all",
@@ -47,32 +60,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="filters are removed so many at a time",
     )  # fmt: skip
     parser.add_argument(
-        "-pth", "--pruning_threshold", type=flags.amount, default=defaults.threshold, metavar="T",
-        help="filters whose normalised norm exceeds it stay; 0 removes nothing",
-    )  # fmt: skip
-    parser.add_argument(
         "-nf", "--min_num_filters", type=flags.positive, default=defaults.min_filters, metavar="N",
         help="filters that every layer keeps",
     )  # fmt: skip
     parser.add_argument(
         "-el", "--excluded_layers", nargs="+", default=[], metavar="LAYER", help="layers that stay whole"
     )
-    flags.overwrite(parser)
-    flags.results_dir(parser)
-    flags.without_effect(parser, "-v", "--verbose", why="'-l DEBUG' prints more", nargs=0)
-    flags.json_output(parser)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Prune one model file and print what that saved."""
-    settings = PruneSettings(
-        threshold=args.pruning_threshold,
+def criterion(args: argparse.Namespace) -> PruneSettings:
+    """Return what those flags say."""
+    return PruneSettings(
         normalizer=args.normalizer,
         equalization=args.equalization_criterion,
         granularity=args.pruning_granularity,
         min_filters=args.min_num_filters,
         excluded=tuple(args.excluded_layers),
     )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Prune one model file and print what that saved."""
+    settings = dataclasses.replace(criterion(args), threshold=args.pruning_threshold)
     with StatusLog(args.results_dir, "prune") as status:
         report = prune_file(args.model, args.output_file, settings, key=args.key, overwrite=args.overwrite)
         status.write("Pruned.", kpi={"pruning_ratio": report.ratio})

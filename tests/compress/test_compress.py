@@ -1,0 +1,165 @@
+"""`limbnet compress` as a user runs it, on a network of seconds."""
+
+from __future__ import annotations
+
+import csv
+import json
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import limbnet.compress.search as search
+from limbnet.cli import main
+from limbnet.compress.thresholds import planned_cost, threshold_for
+from limbnet.errors import UsageError
+from limbnet.models.checkpoint import load_model
+from limbnet.models.counting import count_cost
+from limbnet.pruning import PruneSettings, prune
+from limbnet.runtime.load import load
+
+from .conftest import SIZE
+
+PRUNING = PruneSettings(granularity=2, min_filters=2)
+
+
+@pytest.fixture
+def words(model_file: Path, train_file: Path, dataset_file: Path, tmp_path: Path) -> list[str]:
+    """The command line, the budget aside."""
+    return [
+        "compress", "-m", str(model_file), "-e", str(train_file), "-d", str(dataset_file), "-r", str(tmp_path / "run"),
+        "--threads", "1", "-pg", "2", "-nf", "2", "--cal_pictures", "2", "--device", "cpu",
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def retrains(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
+    """The folders that were trained in, in order."""
+    folders: list[Path] = []
+    whole = search.train
+
+    def train(spec: Any, folder: Path, **options: Any) -> Any:
+        folders.append(folder)
+        return whole(spec, folder, **options)
+
+    monkeypatch.setattr(search, "train", train)
+    return folders
+
+
+def test_a_share_is_kept_and_the_threshold_does_what_was_planned(model_file: Path) -> None:
+    model = load_model(model_file).model
+    whole = count_cost(model, SIZE).multiply_adds
+    for keep in (0.8, 0.4):
+        threshold, planned = threshold_for(model, keep, PRUNING, SIZE)
+        pruned = count_cost(prune(model, replace(PRUNING, threshold=threshold)), SIZE)
+        assert pruned == planned
+        assert pruned.multiply_adds <= keep * whole
+        less = planned_cost(model, replace(PRUNING, threshold=threshold - 1e-5), SIZE)
+        assert less.multiply_adds > keep * whole  # the smallest such threshold
+    impossible, floor = threshold_for(model, 1e-6, PRUNING, SIZE)
+    assert floor.multiply_adds == count_cost(prune(model, replace(PRUNING, threshold=impossible)), SIZE).multiply_adds
+    by_l2 = replace(PRUNING, normalizer="L2")
+    assert threshold_for(model, 0.4, by_l2, SIZE)[1].multiply_adds <= 0.4 * whole
+    with pytest.raises(UsageError, match="stage9"):
+        threshold_for(model, 0.5, replace(PRUNING, excluded=("stage9/conv1",)), SIZE)
+
+
+@pytest.mark.slow
+def test_the_road_to_a_latency(
+    words: list[str], root: Path, tmp_path: Path, retrains: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    words += ["--engine", "onnxruntime", "--keep", "0.5", "0.25", "--refinements", "0"]
+    assert main([*words, "--latency", "1000", "--json"]) == 0
+    outcome = json.loads(capsys.readouterr().out)
+    names = [(one["keep"], one["precision"]) for one in outcome["candidates"]]
+    assert names == [(keep, precision) for keep in (1.0, 0.5, 0.25) for precision in ("fp32", "int8")]
+    assert retrains == [run / "keep-0.5/retrained", run / "keep-0.25/retrained"]
+    whole, half = outcome["candidates"][0], outcome["candidates"][2]
+    assert half["multiply_adds"] <= 0.5 * whole["multiply_adds"]
+    for one in outcome["candidates"]:
+        assert one["size"] == (run / one["file"]).stat().st_size
+        assert one["latency"] > 0
+    with (run / "candidates.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["chosen"] for row in rows].count("True") == 1
+    assert [float(row["latency"]) for row in rows] == [one["latency"] for one in outcome["candidates"]]
+    assert len((run / "candidates.md").read_text().splitlines()) == 2 + 2 + len(rows)
+    assert json.loads((run / "candidates.json").read_text())["budget"]["latency"] == 1000
+    assert Image.open(run / "pareto.png").size == (1200, 750)
+    assert ElementTree.parse(run / "pareto.svg").getroot().tag.endswith("svg")
+    picture = next((root / "examples/images").glob("*.jpg"))
+    for name in ("chosen.tlt", "chosen.onnx"):
+        assert load(run / name, device="cpu")(picture) is not None
+
+    # The same folder and another budget: nothing is trained or exported again.
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*.onnx") if path.parent != run}
+    assert main([*words, "--latency", "1e-9"]) == 1
+    said = capsys.readouterr().err
+    assert "No candidate is within 1e-09 ms" in said
+    assert "comes closest" in said
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert [path.parent.name for path in retrains[2:]] == [
+        f"keep-{0.25 / 2**n:.4g}" for n in range(1, len(retrains) - 1)
+    ]
+    assert json.loads((run / "candidates.json").read_text())["candidates"][0]["chosen"] is False
+
+
+def test_parameters_on_torch_with_a_closer_look_and_an_interruption(
+    words: list[str], tmp_path: Path, retrains: list[Path], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    run = tmp_path / "run"
+    words += ["--engine", "torch", "--parameters", "30000", "--keep", "0.6", "0.4", "--json"]
+    whole = search.strict_scores
+    scored = 0
+
+    def interrupted(*arguments: Any) -> Any:
+        nonlocal scored
+        scored += 1
+        if scored == 3:
+            raise KeyboardInterrupt
+        return whole(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(search, "strict_scores", interrupted)
+        assert main(words) == 130
+    assert [path.parent.name for path in retrains] == ["keep-0.6", "keep-0.4"]
+    trained = (run / "keep-0.4/retrained/model.tlt").read_bytes()
+    assert main(words) == 0
+    outcome = json.loads(capsys.readouterr().out)
+    assert [path.parent.name for path in retrains[2:]] == ["keep-0.4", "keep-0.2", "keep-0.2828"]
+    assert (run / "keep-0.4/retrained/model.tlt").read_bytes() == trained
+    parameters = {one["keep"]: one["parameters"] for one in outcome["candidates"]}
+    assert parameters[0.4] > 30000 >= parameters[0.2]
+    assert outcome["chosen"]["parameters"] <= 30000
+    weights = load_model(run / "chosen.tlt").model
+    assert count_cost(weights, SIZE).parameters == outcome["chosen"]["parameters"]
+    assert (run / "chosen.onnx").exists()
+
+    again = tmp_path / "again"  # never interrupted
+    words[words.index(str(run))] = str(again)
+    assert main(words) == 0
+    second = json.loads(capsys.readouterr().out)
+    for one, other in zip(outcome["candidates"], second["candidates"], strict=True):
+        assert one | {"latency": 0} == other | {"latency": 0}
+        assert (run / one["weights"]).read_bytes() == (again / one["weights"]).read_bytes()
+
+
+def test_mistakes(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*more: str) -> str:
+        assert main([*words, *more]) != 0
+        return capsys.readouterr().err
+
+    assert "either --latency MS or --parameters N" in said()
+    assert "Give falling numbers between 0 and 1" in said("--latency", "1", "--keep", "0.2", "0.5")
+    assert "60x96" in said("--latency", "1", "--input_dims", "60,96")
+    state = tmp_path / "run/state.json"
+    state.write_text('{"run": {"engine": "openvino"}, "steps": {}}')
+    assert "engine: 'openvino' then, 'onnxruntime' now" in said("--latency", "1")
+    state.write_text("{")
+    assert "Delete it to begin anew" in said("--latency", "1")
