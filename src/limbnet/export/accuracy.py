@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from limbnet.console import progress
@@ -13,6 +15,7 @@ from limbnet.evaluation.coco import KeypointScores
 from limbnet.evaluation.dataset import TestData, evaluate_dataset, load_test_data
 from limbnet.runtime.engine import Engine
 from limbnet.runtime.predictor import PoseEstimator
+from limbnet.skeleton import Skeleton
 from limbnet.specs.dataset import DatasetSpec
 
 log = logging.getLogger(__name__)
@@ -25,14 +28,18 @@ class AccuracyLimit:
     dataset: DatasetSpec
     max_ap_drop: float | None = None
 
+    def scorer(self, skeleton: Skeleton, size: tuple[int, int]) -> Callable[[Engine], KeypointScores]:
+        """Return a function that scores an engine on the dataset with padded pictures of one (height, width)."""
+        return partial(strict_scores, data=load_test_data(self.dataset, skeleton), size=size)
+
     def check(self, reference: Engine, engine: Engine, size: tuple[int, int]) -> dict[str, Any]:
         """Evaluate torch and the exported file in strict mode and return both APs and their paired difference.
 
         Raises:
             ModelFileError: the file loses more than `max_ap_drop`.
         """
-        data = load_test_data(self.dataset, reference.info.skeleton)
-        before, after = strict_scores(reference, data, size), strict_scores(engine, data, size)
+        score = self.scorer(reference.info.skeleton, size)
+        before, after = score(reference), score(engine)
         interval = bootstrap_difference(before, after)
         result = {
             "torch": before.kpis(),

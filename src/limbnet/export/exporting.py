@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbnet import __version__
+from limbnet.console import progress
 from limbnet.data.calibration import TensorFile, choose_pictures, find_pictures, fit_strictly
 from limbnet.data.pictures import read_picture
 from limbnet.encryption import seal
@@ -21,8 +22,10 @@ from limbnet.export.check import Deviation, check_tolerance, compare
 from limbnet.export.executed import Int8Share, shares
 from limbnet.export.graph import build_graph, model_hash, set_signature
 from limbnet.export.half import check_half_range, to_half
-from limbnet.export.int8 import Calibration, Source, find_source, int8_ranges
+from limbnet.export.int8 import Calibration, find_source, int8_ranges
 from limbnet.export.quantise import check_names, head_layers, quantise
+from limbnet.export.sensitivity import LayerCost, sensitivity
+from limbnet.export.wiring import Wiring
 from limbnet.files import write_bytes, write_json
 from limbnet.geometry import check_input_size
 from limbnet.models.checkpoint import load_model
@@ -59,6 +62,7 @@ class ExportSettings:
         fixed_batch: pictures in one run, open when None.
         float_layers: convolutions that stay float in INT8; the heads when None.
         threads: CPU threads of calibration and check.
+        sensitivity: rank the layers by what INT8 costs each of them; by AP where a dataset is given.
     """
 
     precision: Precision = "fp32"
@@ -70,6 +74,7 @@ class ExportSettings:
     fixed_batch: int | None = None
     float_layers: tuple[str, ...] | None = None
     threads: int | None = None
+    sensitivity: bool = False
 
     def signature(self) -> Signature:
         """The tensors of the file, under BodyPoseNet's names."""
@@ -101,6 +106,7 @@ class ExportReport:
         calibration: for INT8, where its ranges came from.
         accuracy: AP of torch and of the file, where a dataset was given.
         pictures: names of the pictures compared.
+        sensitivity: for INT8, what each layer costs, the most expensive first, where that was asked for.
     """
 
     output: Path
@@ -112,6 +118,7 @@ class ExportReport:
     calibration: dict[str, Any] = field(default_factory=dict)
     accuracy: dict[str, Any] = field(default_factory=dict)
     pictures: list[str] = field(default_factory=list)
+    sensitivity: list[LayerCost] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -125,6 +132,7 @@ class ExportReport:
             "float_layers": list(self.float_layers),
             "calibration": self.calibration,
             "accuracy": self.accuracy,
+            "sensitivity": [cost.to_dict() for cost in self.sensitivity],
             "version": __version__,
         }
 
@@ -164,6 +172,8 @@ def export_file(
     if output.exists() and not overwrite:
         raise UsageError(f"'{output}' exists.", "Choose another output, or add --overwrite.")
     loaded = load_model(model, key)
+    if settings.sensitivity and settings.fixed_batch not in (None, 1):
+        raise UsageError("The sensitivity report runs single pictures.", "Leave the batch open (--static_batch_size).")
     calibration = calibration or Calibration()
     size = settings.size or loaded.info.input_size
     check_input_size(size, loaded.info.stride)
@@ -179,7 +189,13 @@ def export_file(
         check_half_range(graph, np.stack([image for _, image in named]), info)
         graph = to_half(graph)
     elif source is not None:
-        graph = _to_int8(graph, info, settings, source, report)
+        ranges, report.calibration = int8_ranges(graph, info, source, threads=settings.threads)
+        if settings.sensitivity:
+            report.sensitivity = _rank(
+                graph, ranges, info=info, images=np.stack([image for _, image in named]), settings=settings,
+                accuracy=accuracy,
+            )  # fmt: skip
+        graph = _to_int8(graph, ranges, info, settings, report)
     network = network_of(graph, output)
     reference = TorchEngine(loaded.model, loaded.info, "cpu")
     for engine in _engines(network, settings):
@@ -197,20 +213,37 @@ def export_file(
 
 def _to_int8(
     graph: ModelProto,
+    ranges: Mapping[str, float],
     info: ModelInfo,
     settings: ExportSettings,
-    source: Source,
     report: ExportReport,
 ) -> ModelProto:
-    """Find the ranges, quantise, and count what runs in INT8."""
+    """Quantise, and count what runs in INT8."""
     kept = tuple(head_layers(graph) if settings.float_layers is None else settings.float_layers)
-    ranges, report.calibration = int8_ranges(graph, info, source, threads=settings.threads)
     quantised = quantise(graph, ranges, kept)
     info = replace(info, extra={**info.extra, "int8": report.calibration | {"float_layers": list(kept)}})
     set_signature(quantised, info, settings.signature(), network_of(graph, report.output).model_hash)
     report.float_layers = kept
     report.int8_shares = shares(quantised)
     return quantised
+
+
+def _rank(
+    graph: ModelProto,
+    ranges: Mapping[str, float],
+    *,
+    info: ModelInfo,
+    images: NDArray[np.uint8],
+    settings: ExportSettings,
+    accuracy: AccuracyLimit | None,
+) -> list[LayerCost]:
+    """Rank the layers by what INT8 costs each of them alone."""
+    score = None if accuracy is None else accuracy.scorer(info.skeleton, info.input_size)
+    with progress() as bars:
+        task = bars.add_task("sensitivity", total=len(Wiring(graph).convolutions()))
+        return sensitivity(
+            graph, ranges, info, images, score=score, threads=settings.threads, done=lambda: bars.advance(task)
+        )
 
 
 def _engines(network: OnnxNetwork, settings: ExportSettings) -> list[Engine]:
