@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from limbnet.errors import UsageError, missing_package, nearest
-from limbnet.models.bodyposenet import BodyPoseNet, build_from_architecture
+
+if TYPE_CHECKING:  # torch is imported where it is used: the command's help needs only the settings
+    import torch
+    from torch import nn
+
+    from limbnet.models.bodyposenet import BodyPoseNet
 
 Normalizer = Literal["max", "L2"]
 Equalization = Literal["union", "intersection", "arithmetic_mean", "geometric_mean"]
@@ -69,6 +72,8 @@ def rebuild(model: BodyPoseNet, weights: Mapping[str, torch.Tensor]) -> BodyPose
 
     Building it from its description proves that the description in the saved file will fit its weights.
     """
+    from limbnet.models.bodyposenet import build_from_architecture
+
     fresh = build_from_architecture(model.architecture, model.skeleton)
     fresh.load_state_dict({name: tensor.detach().cpu() for name, tensor in weights.items()})
     return fresh.eval()
@@ -106,6 +111,8 @@ def choose_filters(model: BodyPoseNet, settings: PruneSettings) -> dict[str, NDA
 
 def normalised_norms(kernel: torch.Tensor, normalizer: Normalizer) -> NDArray[np.float64]:
     """Return the L2 norm of each filter of a kernel (N, C, kh, kw), normalised; (N,). Biases do not count."""
+    import torch
+
     norms = torch.linalg.vector_norm(kernel.detach().cpu().double().flatten(1), dim=1).numpy()
     if not norms.any():
         return np.zeros_like(norms)
@@ -151,6 +158,8 @@ def _combine(norms: Sequence[NDArray[np.float64]], equalization: Equalization) -
 
 def _cut(model: BodyPoseNet, kept: Mapping[str, NDArray[np.intp]]) -> None:
     """Cut the network in place to the kept filters, through the dependency graph."""
+    import torch
+
     try:
         import torch_pruning as tp
     except ImportError as error:

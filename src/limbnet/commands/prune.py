@@ -8,20 +8,15 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from rich.console import Console
-from rich.table import Table
-
-from limbnet.benchmark.timing import medians
 from limbnet.commands import flags
 from limbnet.errors import UsageError
-from limbnet.models.bodyposenet import BodyPoseNet
-from limbnet.models.checkpoint import load_model, save_model
-from limbnet.models.counting import count_cost
 from limbnet.pruning import EQUALIZATIONS, NORMALIZERS, PruneSettings, prune
 from limbnet.status import StatusLog
+
+if TYPE_CHECKING:
+    from limbnet.models.bodyposenet import BodyPoseNet
 
 HELP = "Remove a network's weakest filters; retrain the result with load_graph: true."
 
@@ -121,6 +116,9 @@ class PruneReport:
 
     def print(self) -> None:
         """Print two tables: layers that lost filters, and what the network costs before and after."""
+        from rich.console import Console
+        from rich.table import Table
+
         console = Console()
         if self.filters:
             layers = Table("layer", "filters before", "after")
@@ -148,6 +146,8 @@ def prune_file(
         UsageError: the output exists and `overwrite` is not set, or the settings do not fit the network.
         ModelFileError: the model cannot be read.
     """
+    from limbnet.models.checkpoint import load_model, save_model
+
     if output.exists() and not overwrite:
         raise UsageError(f"'{output}' exists.", "Choose another output, or add --overwrite.")
     loaded = load_model(model, key)
@@ -163,6 +163,11 @@ def prune_file(
 
 def compare(before: BodyPoseNet, after: BodyPoseNet, input_size: tuple[int, int]) -> PruneReport:
     """Compare what two networks with the same layers cost."""
+    import torch
+
+    from limbnet.benchmark.timing import medians
+    from limbnet.models.counting import count_cost
+
     picture = torch.zeros(1, 3, *input_size)
     costs = count_cost(before, input_size), count_cost(after, input_size)
     layers = before.conv_layers(), after.conv_layers()
