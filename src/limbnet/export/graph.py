@@ -17,6 +17,7 @@ from torch import nn
 from limbnet import __version__
 from limbnet.errors import ModelFileError, missing_package
 from limbnet.export.deployable import Deployable
+from limbnet.export.wiring import Wiring, replace_nodes
 from limbnet.models.info import ModelInfo
 from limbnet.runtime.onnx_file import INFO_KEY, MODEL_HASH_KEY, SIGNATURE_KEY
 from limbnet.runtime.signature import Signature
@@ -24,7 +25,7 @@ from limbnet.runtime.signature import Signature
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from onnx import ModelProto
+    from onnx import ModelProto, NodeProto
 
 #: Per-channel DequantizeLinear came with 13; 18 is the oldest that torch writes, and every runtime reads it.
 OPSET = 18
@@ -121,6 +122,7 @@ def _tidy(model: ModelProto, signature: Signature, stride: int) -> None:
     left = sorted({node.op_type for node in graph.node if node.op_type in ("BatchNormalization", "If", "Loop")})
     if left:
         raise ModelFileError(f"The exported graph still holds {', '.join(left)}: onnxscript did not fold it.")
+    _take_sizes_from_partners(model)
     _rename(model, _tensor_names(model, signature))
     model.producer_name, model.producer_version = "limbnet", __version__
     model.doc_string = ""
@@ -133,6 +135,33 @@ def _tidy(model: ModelProto, signature: Signature, stride: int) -> None:
     for node in graph.node:
         node.name = node.output[0]
     _name_sides(model, signature, stride)
+
+
+def _take_sizes_from_partners(model: ModelProto) -> None:
+    """Let features that are enlarged to be added to finer ones take their size from those.
+
+    The tracer computes it from the sides of the input instead, which ties every such place to the graph's beginning.
+    """
+    from onnx import helper
+
+    wiring = Wiring(model)
+    nodes: list[NodeProto] = []
+    for node in model.graph.node:
+        users = wiring.consumers.get(node.output[0], [])
+        if node.op_type == "Resize" and len(node.input) == 4 and [user.op_type for user in users] == ["Add"]:
+            (partner,) = (name for name in users[0].input if name != node.output[0])
+            sizes = f"{node.output[0]}/sizes"
+            nodes.append(helper.make_node("Shape", [partner], [sizes]))
+            node.input[3] = sizes
+        nodes.append(node)
+    needed = set(wiring.outputs)
+    kept = []
+    for node in reversed(nodes):
+        if needed & set(node.output):
+            needed |= set(node.input)
+            kept.append(node)
+    replace_nodes(model, kept[::-1])
+    Wiring(model).drop_unused_constants()
 
 
 def _tensor_names(model: ModelProto, signature: Signature) -> dict[str, str]:

@@ -32,6 +32,9 @@ PASSING = ("MaxPool", "Pad")
 #: Operations that stand between the last convolutions and the outputs.
 CLOSING = ("Transpose", "Resize", "Cast")
 
+#: Activations that follow a convolution and are quantised with it: ReLU, and ReLU6 as ONNX writes it.
+RELUS = ("Relu", "Clip")
+
 #: A pre-activation of these loses too much to eight bits.
 DELICATE = ("Sigmoid", "Tanh")
 
@@ -54,6 +57,7 @@ def quantise(model: ModelProto, ranges: Mapping[str, float], float_layers: Colle
     wiring = Wiring(changed)
     tensors = quantised_tensors(changed, float_layers)
     _share_scales(wiring, limits, tensors)
+    _drop_upper_bounds(wiring, limits, tensors)
     layers = {name: node for name, node in wiring.convolutions().items() if name not in set(float_layers)}
     before = _quantise_weights(wiring, layers)
     after = {tensor: _quantise_activation(wiring, tensor, limits[tensor]) for tensor in tensors}
@@ -94,7 +98,7 @@ def _add_before(wiring: Wiring, tensor: str, heads: set[str]) -> None:
     if node.op_type == "Conv":
         if wiring.constant(node.input[1]).shape[2:] == (1, 1):
             heads.add(layer_of(node))
-    elif node.op_type == "Relu":
+    elif node.op_type in RELUS:
         _add_before(wiring, node.input[0], heads)
     elif node.op_type == "Mul":
         for name in node.input:
@@ -147,7 +151,7 @@ def _add_source(wiring: Wiring, tensor: str, wanted: set[str]) -> None:
 def _activated(wiring: Wiring, tensor: str) -> str:
     """Return the ReLU's output where the tensor has no other use, else the tensor."""
     consumers = wiring.consumers.get(tensor, [])
-    if len(consumers) == 1 and consumers[0].op_type == "Relu" and tensor not in wiring.outputs:
+    if len(consumers) == 1 and consumers[0].op_type in RELUS and tensor not in wiring.outputs:
         return str(consumers[0].output[0])
     return tensor
 
@@ -186,7 +190,7 @@ def _equalise(model: ModelProto, limits: dict[str, float], float_layers: Collect
 def _channels(wiring: Wiring, tensor: str) -> int | None:
     """Return the channels of what a convolution, or a ReLU behind one, makes."""
     node = wiring.producer.get(tensor)
-    while node is not None and node.op_type == "Relu":
+    while node is not None and node.op_type in RELUS:
         node = wiring.producer.get(node.input[0])
     return len(wiring.constant(node.input[1])) if node is not None and node.op_type == "Conv" else None
 
@@ -197,6 +201,18 @@ def _share_scales(wiring: Wiring, limits: dict[str, float], tensors: list[str]) 
         node = wiring.producer.get(tensor)
         if node is not None and node.op_type in PASSING:
             limits[tensor] = limits[node.input[0]]
+
+
+def _drop_upper_bounds(wiring: Wiring, limits: Mapping[str, float], tensors: list[str]) -> None:
+    """Turn ReLU6 into ReLU where int8 ends at or below 6: the same values, and a form that every runtime fuses."""
+    for tensor in tensors:
+        node = wiring.producer.get(tensor)
+        if node is None or node.op_type != "Clip" or len(node.input) < 3:
+            continue
+        low, high = (float(wiring.constant(name)) for name in node.input[1:3])
+        if low == 0 and high >= limits[tensor]:
+            node.op_type = "Relu"
+            del node.input[1:]
 
 
 def _quantise_weights(wiring: Wiring, layers: Mapping[str, NodeProto]) -> dict[str, NodeProto]:

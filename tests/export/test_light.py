@@ -1,0 +1,80 @@
+"""Light networks in ONNX: any size of picture, sums of strides, ReLU6 and depthwise convolutions in INT8."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lively import STICK, lively_model
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from limbnet.export.calibrate import calibrate
+from limbnet.export.executed import share_in_onnxruntime, share_in_openvino
+from limbnet.export.graph import build_graph
+from limbnet.export.quantise import calibrated_tensors, head_layers, quantise
+from limbnet.models.bodyposenet import BodyPoseNet
+from limbnet.models.info import ModelInfo
+from limbnet.runtime.onnx_file import network_of
+from limbnet.runtime.onnxruntime_engine import OnnxRuntimeEngine
+from limbnet.runtime.signature import Signature
+from limbnet.runtime.torch_engine import TorchEngine
+from limbnet.specs.train import BackboneAttributes
+
+pytestmark = pytest.mark.slow  # torch takes long to trace 75 convolutions
+
+INFO = ModelInfo(STICK, image_scale=(128.0,) * 3, image_offset=(0.9921875,) * 3)
+
+
+@pytest.fixture(scope="module")
+def light() -> BodyPoseNet:
+    model = lively_model(
+        class_name="BpNetLightModel",
+        backbone_attributes=BackboneAttributes(architecture="efficientnet_lite0", width=0.25),
+        stage1_kernel_sizes=(5,),
+        stageT_kernel_sizes=(7,),
+    )
+    # Statistics of real activations: with 50 layers made-up ones would let values vanish or grow.
+    model.train()
+    with torch.no_grad():
+        for norm in (layer for layer in model.values() if isinstance(layer, torch.nn.BatchNorm2d)):
+            norm.momentum = 0.5
+        for seed in range(6):
+            torch.manual_seed(seed)
+            model(torch.randn(4, 3, 64, 96))
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def graph(light: BodyPoseNet) -> ModelProto:
+    return build_graph(light, INFO, Signature())
+
+
+@pytest.mark.parametrize("size", [(64, 96), (72, 88), (40, 136)])
+def test_the_graph_takes_any_multiple_of_eight(light: BodyPoseNet, graph: ModelProto, size: tuple[int, int]) -> None:
+    operations = [node.op_type for node in graph.graph.node]
+    assert operations.count("Div") == 1  # the normalisation: no arithmetic on sizes
+    assert not {"BatchNormalization", "Pad", "Reshape", "Slice"} & set(operations)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
+    expected = TorchEngine(light, INFO).run(pixels)
+    found = OnnxRuntimeEngine(network_of(graph, Path("light.onnx")), threads=1).run(pixels)
+    for ours, theirs in ((found.heatmaps, expected.heatmaps), (found.pafs, expected.pafs)):
+        np.testing.assert_allclose(ours, theirs, atol=1e-3 * np.ptp(theirs))
+
+
+def test_int8_runs_as_integers_in_both_runtimes(
+    light: BodyPoseNet, graph: ModelProto, pictures: NDArray[np.uint8]
+) -> None:
+    normalised = pictures.astype(np.float32) / 128 - np.float32(INFO.image_offset[0])
+    ranges = calibrate(graph, calibrated_tensors(graph), [normalised], INFO, method="minmax", threads=1)
+    assert max(limit for name, limit in ranges.items() if name.endswith("/clip")) <= 6
+    quantised = quantise(graph, ranges, head_layers(graph))
+    assert "Clip" not in {node.op_type for node in quantised.graph.node if "depthwise" in node.name}
+    assert share_in_openvino(quantised).share > 0.85
+    assert share_in_onnxruntime(quantised).share > 0.6
+    expected = TorchEngine(light, INFO).run(pictures)
+    found = OnnxRuntimeEngine(network_of(quantised, Path("light.int8.onnx")), threads=1).run(pictures)
+    for ours, theirs in ((found.heatmaps, expected.heatmaps), (found.pafs, expected.pafs)):
+        assert np.abs(ours - theirs).mean() < 0.06 * np.ptp(theirs)
