@@ -1,7 +1,7 @@
 """The errors a user sees: what was found, where, and what to do about it.
 
-Everything that can go wrong through input, files or the machine is raised as a `LimbnetError`; the command line prints it
-in one message and exits with its code. Any other exception that reaches the user is a bug.
+Everything that can go wrong through input, files or the machine is raised as a `LimbnetError`; the command line prints
+it in one message and exits with its code. Any other exception that reaches the user is a bug.
 """
 
 from __future__ import annotations

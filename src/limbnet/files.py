@@ -18,8 +18,8 @@ from limbnet.errors import LimbnetError
 def whole_file(target: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `target`; rename it to `target` when the block ends without an error.
 
-    A killed or failing block leaves an earlier `target` as it was. The parent folder is created. A full disk or a missing
-    permission becomes a `LimbnetError` that names the file.
+    A killed or failing block leaves an earlier `target` as it was. The parent folder is created. A full disk or a
+    missing permission becomes a `LimbnetError` that names the file.
     """
     target = Path(target)
     partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")

@@ -1,10 +1,10 @@
 """Transforms between a picture and the network's input, each with its inverse for points.
 
 One frame, stated once. A point (x, y) is in pixels, x to the right and y down, in the numbers of COCO annotations. A
-transform is a 2x3 matrix M with M (x, y, 1) = (x', y'); points are mapped by the plain matrix, and a picture is warped so
-that the continuous plane in which pixel i covers [i, i + 1] follows the same matrix (so it is sampled at pixel centres
-i + 0.5). Cell c of a map with stride s stands at s c + (s - 1) / 2 of the network's input, heatmaps and part affinity
-fields alike. Training and inference share this frame, so what a network learns from labels is undone exactly.
+transform is a 2x3 matrix M with M (x, y, 1) = (x', y'); points are mapped by the plain matrix, and a picture is warped
+so that the continuous plane in which pixel i covers [i, i + 1] follows the same matrix (so it is sampled at pixel
+centres i + 0.5). Cell c of a map with stride s stands at s c + (s - 1) / 2 of the network's input, heatmaps and part
+affinity fields alike. Training and inference share this frame, so what a network learns from labels is undone exactly.
 """
 
 from __future__ import annotations
@@ -100,10 +100,10 @@ class Fit:
 def fit(picture: tuple[int, int], input_size: tuple[int, int], mode: FitMode | None, stride: int) -> Fit:
     """Plan how a picture of (height, width) fills a network input of (height, width).
 
-    `stretch` (or None) scales both sides by their own factors. `pad_image_input` scales by one factor and pads the rest
-    evenly on both sides with 128. `adjust_network_input` lets the picture's shape decide: the side that would have to be
-    padded is kept whole and the other one grows beyond `input_size`, then both are padded at the bottom and at the right
-    to a multiple of the stride.
+    `stretch` (or None) scales both sides by their own factors. `pad_image_input` scales by one factor and pads the
+    rest evenly on both sides with 128. `adjust_network_input` lets the picture's shape decide: it is scaled by one
+    factor until both sides reach `input_size`, so one of them may grow beyond it, and then padded at the bottom and at
+    the right to a multiple of the stride.
 
     Raises:
         SpecError: `input_size` is no multiple of `stride`.

@@ -119,7 +119,8 @@ def test_impossible_backbones_are_refused_in_words(small, changes, words):
 
 def test_specs_know_the_same_backbones():
     assert {name: set(counts) for name, counts in LAYER_COUNTS.items()} == {
-        "vgg": {19}, "helnet": set(HELNET_BLOCKS), "resnet": set(RESNET_BLOCKS), "efficientnet_lite0": set()}  # fmt: skip
+        "vgg": {19}, "helnet": set(HELNET_BLOCKS), "resnet": set(RESNET_BLOCKS), "efficientnet_lite0": set(),
+    }  # fmt: skip
     for architecture, counts in LAYER_COUNTS.items():
         for mtype in HELNET_TYPES:
             spec = model_spec(architecture, nlayers=counts[0] if counts else None, mtype=mtype, width=0.05)
