@@ -14,7 +14,7 @@ from onnx import ModelProto
 from limbnet.export.calibrate import calibrate
 from limbnet.export.executed import share_in_onnxruntime, share_in_openvino
 from limbnet.export.graph import build_graph
-from limbnet.export.quantise import calibrated_tensors, head_layers, quantise
+from limbnet.export.quantise import calibrated_tensors, head_layers, int8_weight, quantise
 from limbnet.models.bodyposenet import BodyPoseNet
 from limbnet.models.info import ModelInfo
 from limbnet.runtime.onnx_file import network_of
@@ -78,3 +78,16 @@ def test_int8_runs_as_integers_in_both_runtimes(
     found = OnnxRuntimeEngine(network_of(quantised, Path("light.int8.onnx")), threads=1).run(pictures)
     for ours, theirs in ((found.heatmaps, expected.heatmaps), (found.pafs, expected.pafs)):
         assert np.abs(ours - theirs).mean() < 0.06 * np.ptp(theirs)
+
+
+def test_the_bias_of_a_dead_channel_fits_into_32_bits() -> None:
+    """Batch norm folded over a channel of no variance leaves weights of 1e-12 beside a bias of 2."""
+    weight = np.full((2, 1, 3, 3), 0.5, np.float32)
+    weight[1] = 1e-12
+    bias, input_scale = 2.0, 6 / 127
+    _, plain = int8_weight(weight)
+    assert bias / (input_scale * plain[1]) > 2**31
+    stored, scale = int8_weight(weight, np.full(2, bias / (input_scale * 2**30), np.float32))
+    assert scale[0] == plain[0]
+    assert bias / (input_scale * scale[1]) <= 2**30 * 1.001
+    assert not stored[1].any()

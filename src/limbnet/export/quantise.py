@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 #: Largest int8 step used on either side of zero.
 STEPS = 127
 
+#: Runtimes store a bias as int32 steps of input scale times weight scale. A channel that training has switched off has
+#: weights of almost nothing and a bias: its scale is kept large enough for the bias to fit.
+LARGEST_BIAS = 2.0**30
+TINY = 1e-12
+
 #: Operations whose output has the scale of their input.
 PASSING = ("MaxPool", "Pad")
 
@@ -59,7 +64,7 @@ def quantise(model: ModelProto, ranges: Mapping[str, float], float_layers: Colle
     _share_scales(wiring, limits, tensors)
     _drop_upper_bounds(wiring, limits, tensors)
     layers = {name: node for name, node in wiring.convolutions().items() if name not in set(float_layers)}
-    before = _quantise_weights(wiring, layers)
+    before = _quantise_weights(wiring, layers, limits)
     after = {tensor: _quantise_activation(wiring, tensor, limits[tensor]) for tensor in tensors}
     _rewire(wiring, before, after)
     wiring.drop_unused_constants()
@@ -215,14 +220,18 @@ def _drop_upper_bounds(wiring: Wiring, limits: Mapping[str, float], tensors: lis
             del node.input[1:]
 
 
-def _quantise_weights(wiring: Wiring, layers: Mapping[str, NodeProto]) -> dict[str, NodeProto]:
+def _quantise_weights(
+    wiring: Wiring, layers: Mapping[str, NodeProto], limits: Mapping[str, float]
+) -> dict[str, NodeProto]:
     """Store weights as int8; return, by the output of each convolution, the node that dequantises them."""
     from onnx import helper
 
     nodes = {}
     for node in layers.values():
         name = node.input[1]
-        stored, scale = int8_weight(wiring.constant(name))
+        bias = wiring.constant(node.input[2]) if len(node.input) > 2 else None
+        smallest = None if bias is None else np.abs(bias) / (max(limits[node.input[0]], TINY) / STEPS * LARGEST_BIAS)
+        stored, scale = int8_weight(wiring.constant(name), smallest)
         wiring.set_constant(f"{name}/quantized", stored)
         wiring.set_constant(f"{name}/scale", scale)
         wiring.set_constant(f"{name}/zero_point", np.zeros(len(scale), np.int8))
@@ -236,10 +245,16 @@ def _quantise_weights(wiring: Wiring, layers: Mapping[str, NodeProto]) -> dict[s
     return nodes
 
 
-def int8_weight(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Quantise a convolution's weight (out, in, kh, kw) to int8 with one scale for each output channel."""
+def int8_weight(
+    weight: NDArray[np.float32], smallest: NDArray[np.float32] | None = None
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Quantise a convolution's weight (out, in, kh, kw) to int8 with one scale for each output channel.
+
+    `smallest` (out,) are scales below which none shall fall.
+    """
     largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
-    scale = np.where(largest > 0, largest / STEPS, 1).astype(np.float32)
+    scale = np.where(largest > 0, largest / STEPS, 1)
+    scale = (scale if smallest is None else np.maximum(scale, smallest)).astype(np.float32)
     steps = np.rint(weight / scale.reshape(-1, *[1] * (weight.ndim - 1)))
     return np.clip(steps, -STEPS, STEPS).astype(np.int8), scale
 
