@@ -86,9 +86,15 @@ def _add_int8(group: Any) -> None:
         "--float_layers", nargs="*", metavar="LAYER",
         help="convolutions that stay float; without it each stage's outputs and the 1x1 ones before them",
     )  # fmt: skip
+    group.add_argument(
+        "--sensitivity", action="store_true",
+        help="rank the layers by what INT8 costs each of them; by AP with --dataset_spec",
+    )  # fmt: skip
     flags.seed(group)
     flags.without_effect(group, "-s", "--strict_type_constraints", why="the file itself fixes every type", nargs=0)
-    flags.without_effect(group, "--force_ptq", why="calibration is always used when it is asked for", nargs=0)
+    group.add_argument(
+        "--force_ptq", action="store_true", help="calibrate even where quantisation-aware training found the ranges"
+    )
 
 
 def _add_accuracy(group: Any) -> None:
@@ -145,7 +151,7 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(report.to_dict()))
         return
-    for line in (*report.int8_shares, *report.deviations):
+    for line in (*report.sensitivity, *report.int8_shares, *report.deviations):
         print(line)
     print(f"Written: {output} and {report.path.name}" + (f", {args.engine_file}" if args.engine_file else ""))
 
@@ -163,6 +169,7 @@ def _settings(args: argparse.Namespace) -> Any:
         fixed_batch=args.static_batch_size if args.static_batch_size > 0 else None,
         float_layers=None if args.float_layers is None else tuple(args.float_layers),
         threads=args.threads,
+        sensitivity=args.sensitivity,
     )
 
 
@@ -178,6 +185,7 @@ def _calibration(args: argparse.Namespace) -> Any:
         method=args.calibration,
         percentile=args.percentile,
         seed=args.seed,
+        anew=args.force_ptq,
     )
 
 

@@ -93,7 +93,7 @@ class Budget:
 
     def accurate(self, candidate: Candidate) -> bool:
         """Tell whether a candidate loses no more AP than it may."""
-        return -candidate.ap_difference <= self.max_ap_drop
+        return -candidate.ap_difference <= self.max_ap_drop + 1e-9  # differences of rounded numbers
 
 
 def choose(candidates: Sequence[Candidate], budget: Budget) -> Candidate:

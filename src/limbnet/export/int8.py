@@ -1,8 +1,9 @@
-"""Where INT8 ranges come from: a cache, a tensor file, or a folder of pictures."""
+"""Where INT8 ranges come from: quantisation-aware training, a cache, a tensor file, or a folder of pictures."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from limbnet.export.cache import CalibrationCache, check_cache, read_cache, writ
 from limbnet.export.calibrate import calibrate
 from limbnet.export.quantise import calibrated_tensors
 from limbnet.export.ranges import Method
+from limbnet.export.stored_ranges import stored_ranges, trained_ranges
 from limbnet.files import write_text
 from limbnet.models.info import ModelInfo
 from limbnet.runtime.onnx_file import MODEL_HASH_KEY
@@ -26,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Calibration:
-    """Where INT8 ranges come from, the first that is there: the cache, the tensor file, the folder.
+    """Where INT8 ranges come from, the first that is there: the checkpoint, the cache, the tensor file, the folder.
 
     Attributes:
         cache_file: read when it exists, written otherwise; None for neither.
@@ -36,6 +38,7 @@ class Calibration:
         method: how a range follows from the values; None means entropy, or whatever the cache was made by.
         percentile: for the method of that name.
         seed: of the draw.
+        anew: pass over the ranges that a checkpoint of quantisation-aware training holds.
     """
 
     cache_file: Path | None = None
@@ -46,21 +49,24 @@ class Calibration:
     method: Method | None = None
     percentile: float = 99.99
     seed: int = 42
+    anew: bool = False
 
 
 @dataclass(frozen=True)
 class Source:
-    """A source of ranges that was found and looks right: a cache, or batches of pictures.
+    """A source of ranges that was found and looks right: training, a cache, or batches of pictures.
 
     Attributes:
         calibration: what was asked for.
         cache: of the same model, or None.
-        batches: pictures, or None where there is a cache.
+        batches: pictures, or None where there is another source.
+        trained: ranges by tensor that the checkpoint's own training found, or None.
     """
 
     calibration: Calibration
     cache: CalibrationCache | None
     batches: CalibrationPictures | TensorFile | None
+    trained: Mapping[str, float] | None = None
 
 
 def find_source(calibration: Calibration, size: tuple[int, int], info: ModelInfo, model_hash: str) -> Source:
@@ -71,6 +77,9 @@ def find_source(calibration: Calibration, size: tuple[int, int], info: ModelInfo
         DataError: the cache is of another model, the tensor file is damaged or of another size, the folder holds too
             few pictures or some that cannot be read.
     """
+    trained = None if calibration.anew else stored_ranges(info, model_hash)
+    if trained is not None:
+        return Source(calibration, None, None, trained)
     cache_file = calibration.cache_file
     if cache_file is not None and cache_file.exists():
         cache = read_cache(cache_file)
@@ -91,6 +100,9 @@ def int8_ranges(
     tensors = calibrated_tensors(graph)
     model_hash = next((entry.value for entry in graph.metadata_props if entry.key == MODEL_HASH_KEY), "")
     calibration, cache_file = source.calibration, source.calibration.cache_file
+    if source.trained is not None:
+        log.info("Calibration is skipped: training has found the ranges.")
+        return trained_ranges(source.trained, tensors, info), {"source": "training"}
     if source.cache is not None and cache_file is not None:
         check_cache(source.cache, cache_file, model_hash, tensors, calibration.method)
         log.info("Calibration is skipped: its ranges are in '%s' (%s).", cache_file, source.cache.algorithm)

@@ -86,7 +86,7 @@ class NormalizationParams(Section):
 
 
 class SpatialAugParams(Section):
-    """Random flips, rotation, zoom and shift (reference section 3). A null minimum means minus the maximum."""
+    """Random flips, rotation, zoom and shift. A null minimum means minus the maximum."""
 
     flip_lr_prob: float = Field(0.5, ge=0, le=1)
     flip_tb_prob: float = Field(0.0, ge=0, le=1)
@@ -265,7 +265,7 @@ class ModelSpec(Section):
 
 
 class SoftstartAnnealing(Section):
-    """Soft start, plateau, annealing, all on a logarithmic scale (reference section 7)."""
+    """Soft start, plateau, annealing, all on a logarithmic scale."""
 
     class_name: Literal["SoftstartAnnealingLearningRateSchedule"] = class_name("SoftstartAnnealingLearningRateSchedule")
     soft_start: float = Field(0.05, ge=0, le=1)
@@ -280,7 +280,7 @@ class SoftstartAnnealing(Section):
 
 
 class ExponentialDecay(Section):
-    """Exponential decay by epochs, continuous or in steps (reference section 7)."""
+    """Exponential decay by epochs, continuous or in steps."""
 
     class_name: Literal["BpNetExponentialDecayLRSchedule"] = class_name("BpNetExponentialDecayLRSchedule")
     learning_rate: float = Field(gt=0)
@@ -303,7 +303,7 @@ Schedule = Annotated[SoftstartAnnealing | ExponentialDecay | CosineSchedule, Fie
 
 
 class WeightedMomentum(Section):
-    """Momentum whose gradients are multiplied layer by layer (reference sections 2.4 and 7)."""
+    """Momentum whose gradients are multiplied layer by layer."""
 
     class_name: Literal["WeightedMomentumOptimizer"] = class_name("WeightedMomentumOptimizer")
     learning_rate_schedule: Schedule = SoftstartAnnealing()
@@ -328,7 +328,7 @@ OptimizerSpec = Annotated[WeightedMomentum | AdamW, Field(discriminator="class_n
 
 
 class FocalLossParams(Section):
-    """Focal weighting of the loss (reference section 6)."""
+    """Focal weighting of the loss."""
 
     use_focal_loss: bool = False
     alpha: float = 0.1
@@ -345,7 +345,7 @@ class LossSpec(Section):
 
 
 class FinetuningConfig(Section):
-    """Go on from a checkpoint with another schedule (reference section 2.6)."""
+    """Go on from a checkpoint with another schedule."""
 
     is_finetune_exp: bool = False
     checkpoint_path: Path | None = None
@@ -375,6 +375,9 @@ class TrainSpec(Section):
     evaluator: Any = without_effect(None, "validation needs no configuration")
     ema_decay: float | None = Field(None, gt=0, lt=1, description="limbnet's own: moving average of the weights")
     mixed_precision: bool | None = Field(None, description="limbnet's own: null means on a GPU that gains from it")
+    quantize: Literal["int8"] | None = Field(
+        None, description="limbnet's own: int8 fine-tunes with the roundings of the INT8 export and learns its ranges"
+    )
     dataloader: DataloaderSpec
     model: ModelSpec = ModelSpec()
     optimizer: OptimizerSpec = WeightedMomentum()
@@ -387,6 +390,10 @@ class TrainSpec(Section):
             yield "load_graph", "needs pretrained_weights: the pruned model to retrain"
         if self.finetuning_config.is_finetune_exp and self.finetuning_config.checkpoint_path is None:
             yield "finetuning_config.checkpoint_path", "is missing: the checkpoint to fine-tune from"
+        if self.quantize and self.pretrained_weights is None and not self.finetuning_config.is_finetune_exp:
+            yield "quantize", "needs a trained network: pretrained_weights, or finetuning_config"
+        if self.quantize and self.mixed_precision:
+            yield "mixed_precision", "cannot be true beside quantize: sums of eight-bit products need float32"
         if "/" in self.final_model_name or not self.final_model_name:
             yield "final_model_name", f"is '{self.final_model_name}': a file name without folders is needed"
         if not self.load_graph:

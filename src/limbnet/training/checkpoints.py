@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from limbnet.errors import LimbnetError, ModelFileError, TrainingError
+from limbnet.export.stored_ranges import to_store
 from limbnet.models.checkpoint import LoadedModel, load_model, save_model
 from limbnet.models.info import ModelInfo
 from limbnet.training.state import TrainingState
@@ -107,8 +108,10 @@ class CheckpointFolder:
         training: dict[str, Any] | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
-        info = replace(self.info, extra={**self.info.extra, "epoch": state.epoch, **(extra or {})})
-        save_model(path, state.shown_model(), info, key=self.key, training=training)
+        model, said = state.shown_model(), {**self.info.extra, "epoch": state.epoch, **(extra or {})}
+        if state.quantised and (ranges := state.quantised.named_ranges()):
+            said |= to_store(model, self.info, ranges)
+        save_model(path, model, replace(self.info, extra=said), key=self.key, training=training)
 
     def latest(self) -> LoadedModel | None:
         """Return the newest checkpoint that can be read, None when there is none; damaged ones are named.

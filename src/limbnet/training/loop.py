@@ -24,6 +24,7 @@ from limbnet.data.loader import Batch, TrainingData, network_input
 from limbnet.devices import choose_devices
 from limbnet.errors import TrainingError
 from limbnet.files import write_text
+from limbnet.models.counting import count_parameters
 from limbnet.specs.load import load_pose_config, resolved
 from limbnet.specs.train import TrainSpec
 from limbnet.status import StatusLog
@@ -103,7 +104,7 @@ def train_at(place: Place, spec: TrainSpec, results: Path, key: str | None) -> T
 
 
 def _introduce(data: TrainingData, place: Place, state: TrainingState) -> None:
-    parameters = sum(parameter.numel() for parameter in state.model.parameters())
+    parameters = count_parameters(state.model)
     log.info(
         "%s samples, %d steps an epoch, %s parameters, %s.",
         f"{len(data):,}",
@@ -146,7 +147,7 @@ class Trainer:
     ) -> None:
         self.place, self.spec, self.data = place, spec, data
         self.state, self.folder, self.validator = state, folder, validator
-        self.network = place.wrap(state.model)
+        self.network = place.wrap(state.network.train())
         self.loss = build_loss(spec, state.model)
         self.epochs = state.start_epoch + spec.num_epoch - self._epochs_skipped()
         self.recorder = Recorder(
@@ -250,17 +251,17 @@ class Trainer:
     def _rehearse(self, batches: Sequence[Batch]) -> None:
         """Go once through everything that an epoch does, so that mistakes show now; nothing changes by it."""
         begun = time.monotonic()
-        model = self.state.model
-        kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        network = self.state.network
+        kept = {name: tensor.clone() for name, tensor in network.state_dict().items()}
         random = torch.get_rng_state()
         precision = self.state.precision.state()
         for batch in batches:
             losses = self._gradients(batch.to(self.place.device))
             self._check_finite(float(losses.total.detach()), 0)
             self.state.optimiser.zero_grad(set_to_none=True)
-        model.load_state_dict(kept)
+        network.load_state_dict(kept)
         if self.validator and self.place.speaks:
-            estimator = self.validator.estimator(self.state.shown_model(), self.folder.info, self.place.device)
+            estimator = self.validator.estimator(self.state.shown_network(), self.folder.info, self.place.device)
             for result in estimator.stream([self.validator.first_picture()]):
                 if result.error:
                     raise result.error
@@ -276,7 +277,7 @@ class Trainer:
         due = self.validator and every and (self.state.epoch % every == 0 or self.state.epoch == self.epochs)
         scores: dict[str, float] = {}
         if self.validator and due and self.place.speaks:
-            scores = self.validator.score(self.state.shown_model(), self.folder.info, self.place.device)
+            scores = self.validator.score(self.state.shown_network(), self.folder.info, self.place.device)
             if scores["AP"] > self.state.best.get("AP", -1.0):
                 self._check_weights()
                 self.state.best = {"epoch": self.state.epoch, "AP": scores["AP"]}

@@ -20,6 +20,7 @@ from limbnet.specs.train import TrainSpec
 from limbnet.training.checkpoints import CheckpointFolder
 from limbnet.training.distributed import Place
 from limbnet.training.ema import MovingAverage
+from limbnet.training.fake_quantise import FakeQuantised
 from limbnet.training.optimiser import build_optimiser
 from limbnet.training.precision import Precision
 from limbnet.training.state import TrainingState
@@ -130,11 +131,13 @@ def _fine_tuned(spec: TrainSpec, skeleton: Skeleton, place: Place, key: str | No
 def _state_of(model: BodyPoseNet, spec: TrainSpec, place: Place) -> TrainingState:
     """Put a network on its device, ready to be trained."""
     model = model.to(place.device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    quantised = FakeQuantised(model, model_info(spec, model.skeleton)).to(place.device) if spec.quantize else None
     return TrainingState(
         model,
         build_optimiser(model, spec.optimizer, spec.use_stagewise_lr_multipliers),
-        Precision(place.device, spec.mixed_precision),
+        Precision(place.device, False if quantised else spec.mixed_precision),  # eight bits need exact sums
         MovingAverage(model, spec.ema_decay) if spec.ema_decay else None,
+        quantised,
     )
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from limbnet.models.bodyposenet import BodyPoseNet
 from limbnet.training.ema import MovingAverage
+from limbnet.training.fake_quantise import FakeQuantised
 from limbnet.training.precision import Precision
 
 
@@ -23,6 +24,7 @@ class TrainingState:
         optimiser: holds the momentum of every parameter.
         precision: holds the loss scale of float16 training.
         average: the moving average of the weights, None when the spec asks for none.
+        quantised: computes the network with the roundings of its INT8 export, None in ordinary training.
         epoch: passes over the data done so far.
         start_epoch: the epoch that fine-tuning went on from, 0 otherwise.
         history: a row of `metrics.csv` for each epoch of this run.
@@ -33,10 +35,16 @@ class TrainingState:
     optimiser: torch.optim.Optimizer
     precision: Precision
     average: MovingAverage | None
+    quantised: FakeQuantised | None = None
     epoch: int = 0
     start_epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def network(self) -> nn.Module:
+        """What is computed in training."""
+        return self.quantised or self.model
 
     def capture(self) -> dict[str, Any]:
         """Return nested values for a checkpoint; without a moving average the weights themselves are left out."""
@@ -49,6 +57,7 @@ class TrainingState:
             "precision": self.precision.state(),
             "average_updates": self.average.updates if self.average else None,
             "weights": dict(self.model.state_dict()) if self.average else None,
+            "ranges": self.quantised.followed() if self.quantised else None,
             "random": torch.get_rng_state(),
         }
 
@@ -68,6 +77,8 @@ class TrainingState:
             self.average.updates = saved["average_updates"] or 0
         self._restore_slots(saved["optimiser"])
         self.precision.restore(saved["precision"])
+        if self.quantised and saved.get("ranges"):
+            self.quantised.follow_on(saved["ranges"])
         torch.set_rng_state(saved["random"])
 
     def shown_model(self) -> BodyPoseNet:
@@ -76,6 +87,10 @@ class TrainingState:
         if self.average:
             model.load_state_dict(self.average.weights)
         return model
+
+    def shown_network(self) -> nn.Module:
+        """Return a copy of what is computed, with the weights of `shown_model`."""
+        return self.quantised.around(self.shown_model()) if self.quantised else self.shown_model()
 
     def _slots(self) -> dict[str, dict[str, Tensor]]:
         """Return the optimiser's tensors by parameter name, in an order that does not depend on how they came about."""

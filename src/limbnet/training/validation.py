@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import nn
 
 from limbnet.data.coco import CocoDataset, load_coco
 from limbnet.errors import LimbnetError, TrainingError
@@ -58,11 +59,11 @@ class Validator:
         """Return a picture to rehearse with."""
         return next(iter(self.data.values())).dataset.images[0].path
 
-    def estimator(self, model: BodyPoseNet, info: ModelInfo, device: torch.device) -> PoseEstimator:
+    def estimator(self, model: nn.Module, info: ModelInfo, device: torch.device) -> PoseEstimator:
         """Put a network, which is taken over, behind the estimator that every command uses."""
-        return PoseEstimator.from_spec(TorchEngine(model, info, device), self.settings)
+        return PoseEstimator.from_spec(TorchEngine(cast(BodyPoseNet, model), info, device), self.settings)
 
-    def score(self, model: BodyPoseNet, info: ModelInfo, device: torch.device) -> dict[str, float]:
+    def score(self, model: nn.Module, info: ModelInfo, device: torch.device) -> dict[str, float]:
         """Return `{"AP": ..., "AP50": ..., "AR": ...}`, means over the datasets; `model` is taken over."""
         estimator = self.estimator(model, info, device)
         scores = [_score(estimator, data) for data in self.data.values()]

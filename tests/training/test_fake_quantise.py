@@ -1,0 +1,232 @@
+"""Quantisation-aware training against the INT8 export that it stands for."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+
+from limbnet.errors import SpecError
+from limbnet.export.exporting import ExportSettings, export_file
+from limbnet.export.graph import build_graph
+from limbnet.export.int8 import Calibration
+from limbnet.export.quantise import head_layers, int8_weight, quantise
+from limbnet.models.bodyposenet import BodyPoseNet, build_model
+from limbnet.models.checkpoint import load_model, save_model
+from limbnet.models.info import ModelInfo
+from limbnet.pruning import PruneSettings, prune
+from limbnet.skeleton import Skeleton
+from limbnet.specs.load import load_train_spec
+from limbnet.specs.train import BackboneAttributes, ModelSpec, TrainSpec
+from limbnet.training import fake_quantise
+from limbnet.training.fake_quantise import FakeQuantised
+from limbnet.training.loop import train
+
+from .conftest import MakeSpec
+from .test_resume import outcome, train_until
+
+STICK = Skeleton.from_names("stick", ("head", "hand", "foot"), [("head", "hand"), ("head", "foot")])
+
+HELNET = {"architecture": "helnet", "nlayers": 6, "mtype": "s8_3rdblock", "use_batch_norm": False, "width": 0.1}
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    "vgg with batch norm and attention": {"use_self_attention": True},
+    "resnet with sums and pooling": {"architecture": "resnet", "nlayers": 18},
+    "separable with ReLU6": {"architecture": "efficientnet_lite0", "class_name": "BpNetLightModel"},
+}
+
+
+def network(architecture: str = "vgg", nlayers: int | None = None, **options: Any) -> BodyPoseNet:
+    """Build a narrow network whose batch norms have seen something."""
+    torch.manual_seed(1)
+    backbone = BackboneAttributes(architecture=architecture, nlayers=nlayers, width=0.1)
+    spec = ModelSpec(
+        backbone_attributes=backbone, width=0.1, stages=2, stage1_kernel_sizes=(3,), stageT_kernel_sizes=(3,),
+        kernel_initializer="xavier", **options,
+    )  # fmt: skip
+    model = build_model(spec, STICK).train()
+    for _ in range(3):
+        model(torch.randn(2, 3, 32, 32))
+    return model
+
+
+def info_of(model: BodyPoseNet) -> ModelInfo:
+    return ModelInfo(model.skeleton, stride=model.stride, input_size=(32, 48))
+
+
+@pytest.mark.parametrize(
+    "kind", [kind if "ReLU6" not in kind else pytest.param(kind, marks=pytest.mark.slow) for kind in NETWORKS]
+)
+def test_it_computes_what_the_exported_graph_computes(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network(**NETWORKS[kind])
+    info = info_of(model)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3), np.uint8)
+    images = (torch.from_numpy(pixels).float() / 256 - 0.5).permute(0, 3, 1, 2)
+
+    graphs: list[Any] = []
+
+    def kept(*arguments: Any) -> Any:
+        graphs.append(build_graph(*arguments))
+        return graphs[-1]
+
+    monkeypatch.setattr(fake_quantise, "build_graph", kept)
+    quantised = FakeQuantised(model, info).train()
+    first = quantised(images)  # only observed: float, with batch norm's running statistics
+    with torch.no_grad():
+        plain = model.eval()(images)
+    for maps, expected in zip(first.heatmaps + first.pafs, plain.heatmaps + plain.pafs, strict=True):
+        torch.testing.assert_close(maps.detach(), expected, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        rounded = quantised.eval()(images)
+
+    (graph,) = graphs
+    int8 = quantise(graph, quantised.named_ranges(), head_layers(graph))
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # the graph as it is written
+    session = ort.InferenceSession(int8.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    found = session.run(["heatmap_out", "paf_out"], {"input_1:0": pixels})
+    found = [maps.transpose(0, 3, 1, 2) for maps in found]
+    for mine, exported, exact in zip(
+        (rounded.heatmaps[-1], rounded.pafs[-1]), found, (plain.heatmaps[-1], plain.pafs[-1]), strict=True
+    ):
+        rounding = np.abs(exact.numpy() - exported).mean()
+        assert rounding > 0  # eight bits cost something, and the two agree far better than that
+        assert np.abs(mine.numpy() - exported).mean() < 0.02 * rounding
+
+
+@pytest.fixture(scope="module")
+def prepared() -> FakeQuantised:
+    model = network()
+    return FakeQuantised(model, info_of(model))
+
+
+@pytest.fixture
+def quantised(prepared: FakeQuantised) -> FakeQuantised:
+    """A fresh one, in training mode."""
+    prepared.ranges.zero_()
+    prepared.updates.zero_()
+    return prepared.train()
+
+
+def test_weights_take_the_exported_values_and_pass_gradients_on(quantised: FakeQuantised) -> None:
+    model = quantised.model
+    images = torch.randn(2, 3, 32, 32)
+    quantised(images)
+    seen: dict[str, torch.Tensor] = {}
+    convolve = torch.nn.functional.conv2d
+
+    def watched(x: torch.Tensor, weight: torch.Tensor, *rest: Any, **options: Any) -> torch.Tensor:
+        seen[str(len(seen))] = weight
+        return convolve(x, weight, *rest, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.functional, "conv2d", watched)
+        maps = quantised(images)
+    conv, norm = model["block_1a_conv_1"], model["block_1a_bn_1"]
+    folded = conv.weight * (norm.weight / torch.sqrt(norm.running_var + norm.eps)).reshape(-1, 1, 1, 1)
+    steps, scale = int8_weight(folded.detach().numpy())
+    np.testing.assert_allclose(
+        seen["0"].detach().numpy(), steps * scale.reshape(-1, 1, 1, 1), atol=float(scale.max()) * 1e-3
+    )
+    statistics = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    (maps.heatmaps[-1].square().sum() + maps.pafs[0].sum()).backward()
+    for name in ("block_1a_conv_1.weight", "block_1a_bn_1.weight", "stage2/conv1.weight", "heatmap_out.bias"):
+        gradient = model.get_parameter(name).grad
+        assert gradient is not None, name
+        assert gradient.abs().sum() > 0, name
+    assert all(torch.equal(buffer, statistics[name]) for name, buffer in model.named_buffers())
+
+
+def test_ranges_follow_the_largest_values(quantised: FakeQuantised) -> None:
+    model = quantised.model
+    assert quantised.named_ranges() == {}
+    images = torch.rand(1, 3, 32, 32) - 0.5
+    quantised(images)
+    first = quantised.named_ranges()
+    with torch.no_grad():
+        expected = model.eval()["block_1a_bn_1"](model["block_1a_conv_1"](images)).max()
+    assert first["block_1a_conv_1/relu"] == pytest.approx(float(expected), rel=1e-5)
+    assert first["input/transpose"] == pytest.approx(127 / 256)  # every pixel lies on a step
+    quantised(images)
+    second = quantised.named_ranges()
+    quantised.eval()(2 * images)
+    assert quantised.named_ranges() == second
+    assert second["input/transpose"] == first["input/transpose"]
+    quantised.train()(torch.zeros_like(images))
+    third = quantised.named_ranges()["block_1a_conv_1/relu"]
+    assert 0 <= third < second["block_1a_conv_1/relu"]
+
+
+@pytest.fixture(scope="module")
+def trained(make_spec: MakeSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network to fine-tune."""
+    folder = tmp_path_factory.mktemp("trained")
+    return train(make_spec(num_epoch=1, model={"backbone_attributes": HELNET}), folder, device="cpu").model
+
+
+@pytest.fixture(scope="module")
+def spec(make_spec: MakeSpec, trained: Path) -> TrainSpec:
+    return make_spec(
+        num_epoch=4, quantize="int8", pretrained_weights=str(trained), load_graph=True, ema_decay=0.9,
+        validation_every_n_epoch=4, model={"backbone_attributes": HELNET},
+    )  # fmt: skip
+
+
+def test_fine_tuning_resumes_and_its_checkpoint_exports_without_pictures(
+    spec: TrainSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    result = train(spec, tmp_path / "unbroken", device="cpu")
+    assert "AP" in result.history[-1]
+    train_until(2, spec, tmp_path / "broken", monkeypatch)
+    train(spec, tmp_path / "broken", device="cpu")
+    assert outcome(tmp_path / "broken") == outcome(tmp_path / "unbroken")
+
+    with caplog.at_level(logging.INFO, "limbnet"):
+        network, report = export_file(
+            result.model, tmp_path / "int8.onnx", ExportSettings("int8", data_format="channels_first")
+        )
+    assert report.calibration == {"source": "training"}
+    stored = load_model(result.model).info.extra["int8_ranges"]["ranges"]
+    constants = {tensor.name: tensor for tensor in network.model.graph.initializer}
+    scale = np.frombuffer(constants["conv1/relu/scale"].raw_data, np.float32)
+    assert scale == pytest.approx(stored["conv1/relu"] / 127)
+
+    # Calibration of the same network gives the same nodes with other scales.
+    pictures = Path(__file__).parents[2] / "examples/images"
+    calibrated, report = export_file(
+        result.model, tmp_path / "ptq.onnx", ExportSettings("int8", data_format="channels_first"),
+        calibration=Calibration(image_dir=pictures, batches=2, anew=True),
+    )  # fmt: skip
+    assert report.calibration["source"] == "pictures"
+    nodes = [
+        [(node.op_type, *node.input, *node.output) for node in one.model.graph.node] for one in (network, calibrated)
+    ]
+    assert nodes[0] == nodes[1]
+
+    loaded = load_model(result.model)
+    pruned = prune(loaded.model, PruneSettings(0.5, granularity=1, min_filters=1))
+    save_model(tmp_path / "pruned.tlt", pruned, loaded.info)
+    caplog.clear()
+    export_file(
+        tmp_path / "pruned.tlt", tmp_path / "pruned.onnx", ExportSettings("int8"),
+        calibration=Calibration(image_dir=pictures, batches=2),
+    )  # fmt: skip
+    assert "belong to other weights" in caplog.text
+
+
+def test_mistakes(make_spec: MakeSpec, tmp_path: Path) -> None:
+    path = tmp_path / "spec.json"
+    content = json.loads(make_spec().model_dump_json(by_alias=True, exclude_unset=True))
+    path.write_text(json.dumps(content | {"quantize": "int8", "mixed_precision": True}))
+    with pytest.raises(SpecError, match=r"(?s)mixed_precision.*float32") as caught:
+        load_train_spec(path)
+    assert "quantize: needs a trained network" in str(caught.value)
+    path.write_text(json.dumps(content | {"quantize": "int4"}))
+    with pytest.raises(SpecError, match="int8"):
+        load_train_spec(path)
