@@ -130,7 +130,11 @@ class Recorder:
         self._summaries(validation, step)
         words = "".join(f", {name} {value:.4f}" for name, value in validation.items())
         share = waited / max(self._busy_now(), 1e-9)
-        log.info(
+        # Short epochs would bury what matters: between two lines of `log_every` seconds only validations are told.
+        due = bool(validation) or epoch == self.epochs or time.monotonic() - self._logged > self.log_every
+        self._logged = time.monotonic() if due else self._logged
+        log.log(
+            logging.INFO if due else logging.DEBUG,
             "epoch %d of %d done: loss %.5g%s (%.1f images/s, %.1f %% of the time waiting for data)",
             epoch,
             self.epochs,
