@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("limbnet.commands.export", "write a model as ONNX: float, half or INT8, compared with the original"),
     "convert": ("limbnet.commands.convert", "build a TensorRT or OpenVINO engine from an exported model"),
     "compress": ("limbnet.commands.compress", "prune, retrain and quantise until a budget is met"),
+    "profile": ("limbnet.commands.profile", "measure speed: every stage, size and engine, with tables and charts"),
     "zoo": ("limbnet.commands.zoo", "list published networks, check weight files against them"),
 }
 

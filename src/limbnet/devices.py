@@ -130,14 +130,20 @@ def _group_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
 
 
 def set_threads(threads: int | None = None, processes: int = 1) -> int:
-    """Let torch use `threads` CPU threads and return their number.
-
-    None stands for OMP_NUM_THREADS when it is set, otherwise for this process's share of the available cores.
-    """
+    """Let torch use `threads` CPU threads and return their number; see `cpu_threads`."""
     import torch
 
-    if threads is None and os.environ.get("OMP_NUM_THREADS", "").isdecimal():
-        threads = int(os.environ["OMP_NUM_THREADS"])
-    threads = max(1, threads or available_cores() // processes)
+    threads = cpu_threads(threads, processes)
     torch.set_num_threads(threads)
     return threads
+
+
+def cpu_threads(threads: int | None = None, processes: int = 1) -> int:
+    """Return how many CPU threads a network works with, the same on every runtime.
+
+    None stands for OMP_NUM_THREADS when it is set, otherwise for this process's share of the available cores. The
+    runtimes' own defaults count the machine's cores, which is far too many in a container that grants a few.
+    """
+    if threads is None and os.environ.get("OMP_NUM_THREADS", "").isdecimal():
+        threads = int(os.environ["OMP_NUM_THREADS"])
+    return max(1, threads or available_cores() // processes)

@@ -103,7 +103,8 @@ def devices(parser: argparse.ArgumentParser, several: bool = False) -> None:
 
 def threads(parser: argparse.ArgumentParser) -> None:
     """`--threads`: CPU threads of the network."""
-    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads; without it one for each core")
+    text = "CPU threads; without it OMP_NUM_THREADS, or one for each core that may be used"
+    parser.add_argument("--threads", type=positive, metavar="N", help=text)
 
 
 def seed(parser: argparse.ArgumentParser, default: int = 42) -> None:

@@ -51,7 +51,7 @@ def load_engine(
         key: opens an encrypted one.
         device: `cpu`, `cuda`, `cuda:1`, ...; the best that the runtime has when None.
         engine: the runtime, found out from the file when None.
-        threads: threads on a CPU, the runtime's choice when None.
+        threads: threads on a CPU; None for OMP_NUM_THREADS, or one for each core this process may use.
         output_stage: 1-based refinement stage whose maps are returned, the last when None.
         fallback: asked for what is known about a file that says nothing about itself.
 

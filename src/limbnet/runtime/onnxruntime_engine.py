@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from limbnet.devices import cpu_threads
 from limbnet.errors import DeviceError, ModelFileError, missing_package
 from limbnet.runtime.engine import Maps
 from limbnet.runtime.onnx_file import Fallback, OnnxNetwork, read_onnx, refuse_stage
@@ -56,7 +57,7 @@ class OnnxRuntimeEngine:
         network: the file, read.
         device: `cpu`, `cuda` or `cuda:N`.
         provider: what runs the graph there; None means the device's own: `cpu` or `cuda`.
-        threads: threads of one operation on a CPU, None for one on each core.
+        threads: threads of one operation on a CPU, the default of `cpu_threads` when None.
 
     Raises:
         DeviceError: ONNX Runtime or the provider is not installed, or the provider does not start: nothing is run
@@ -80,6 +81,7 @@ class OnnxRuntimeEngine:
         self.max_batch = network.signature.fixed_batch
         self.preferred_batch = 1 if provider == "cpu" else min(GPU_BATCH, self.max_batch or GPU_BATCH)
         self._session = _session(network, device, provider, threads)
+        self.provider = PROVIDERS[provider]
 
     def run(self, images: NDArray[np.uint8]) -> Maps:
         """Run the network on (B, H, W, 3) uint8 RGB pictures."""
@@ -104,8 +106,8 @@ def _session(network: OnnxNetwork, device: str, provider: Provider, threads: int
         )
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    if threads is not None:
-        options.intra_op_num_threads = threads
+    if provider == "cpu":
+        options.intra_op_num_threads = cpu_threads(threads)
     model = with_unsigned_activations(network.model) if provider == "cpu" else network.model
     arguments: dict[str, Any] = {}
     if provider != "cpu":

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from limbnet.devices import cpu_threads
 from limbnet.errors import DeviceError, ModelFileError, missing_package
 from limbnet.models.filekinds import FileKind, read_model_file
 from limbnet.models.info import ModelInfo
@@ -59,7 +60,7 @@ class OpenVinoEngine:
         signature: its tensors.
         device: `cpu`, or a device of OpenVINO's such as `gpu` (Intel's) and `npu`.
         mode: see the module's docstring.
-        threads: threads in all on a CPU, None for one on each core.
+        threads: threads in all on a CPU, the default of `cpu_threads` when None.
 
     Raises:
         DeviceError: OpenVINO has no such device here.
@@ -175,6 +176,6 @@ def _compile(model: openvino.Model, device: str, mode: Mode, threads: int | None
         )
     # Without the hint OpenVINO would take bfloat16 where the processor has it: another precision than was exported.
     config: dict[str, Any] = {"PERFORMANCE_HINT": mode.upper(), "INFERENCE_PRECISION_HINT": "f32"}
-    if kind == "CPU" and threads is not None:
-        config["INFERENCE_NUM_THREADS"] = threads
+    if kind == "CPU":
+        config["INFERENCE_NUM_THREADS"] = cpu_threads(threads)
     return core.compile_model(model, name, config)
