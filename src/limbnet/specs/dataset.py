@@ -83,7 +83,7 @@ class VisibilityFlags(Section):
 
 
 class DataFilteringParams(Section):
-    """Which people may stand in the centre of a sample (reference section 1.5)."""
+    """Which people may stand in the centre of a sample."""
 
     min_acceptable_height: float = Field(32, ge=0)
     min_acceptable_width: float = Field(32, ge=0)
