@@ -37,7 +37,7 @@ class Case:
         model: the file, by the name that tables show.
         path: the file.
         engine: the runtime, None for the one that suits the file.
-        size: (height, width) of the network's input.
+        size: (height, width) of the network's input; (0, 0) where a model that cannot be opened has its own.
         batch: pictures in one run of the network.
         output_stage: refinement stage whose maps are used, the last when None.
     """
@@ -52,7 +52,7 @@ class Case:
     @property
     def size_text(self) -> str:
         """The size as `288x384`."""
-        return f"{self.size[0]}x{self.size[1]}"
+        return f"{self.size[0]}x{self.size[1]}" if all(self.size) else "its own"
 
 
 @dataclass

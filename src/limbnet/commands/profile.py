@@ -76,6 +76,7 @@ def run(args: argparse.Namespace) -> None:
         people=args.people,
         rounds=args.rounds,
         seconds=args.seconds,
+        stream_seconds=min(1.0, args.seconds),
         threads=args.threads,
         device=args.device,
     )
