@@ -9,7 +9,7 @@ import pytest
 import torch
 from lively import STICK, lively_model
 from numpy.typing import NDArray
-from onnx import ModelProto
+from onnx import ModelProto, numpy_helper
 
 from limbnet.export.calibrate import calibrate
 from limbnet.export.executed import share_in_onnxruntime, share_in_openvino
@@ -21,6 +21,7 @@ from limbnet.runtime.onnx_file import network_of
 from limbnet.runtime.onnxruntime_engine import OnnxRuntimeEngine
 from limbnet.runtime.signature import Signature
 from limbnet.runtime.torch_engine import TorchEngine
+from limbnet.runtime.unsigned import with_unsigned_activations
 from limbnet.specs.train import BackboneAttributes
 
 pytestmark = pytest.mark.slow  # torch takes long to trace 75 convolutions
@@ -74,6 +75,12 @@ def test_int8_runs_as_integers_in_both_runtimes(
     assert "Clip" not in {node.op_type for node in quantised.graph.node if "depthwise" in node.name}
     assert share_in_openvino(quantised).share > 0.85
     assert share_in_onnxruntime(quantised).share > 0.6
+    scales = {t.name: numpy_helper.to_array(t).item() for t in with_unsigned_activations(quantised).graph.initializer
+              if "/clip/scale" in t.name}  # fmt: skip
+    finer = {name: scale for name, scale in scales.items() if name.endswith("/unsigned")}
+    assert len(finer) > 20
+    for name, scale in finer.items():  # 255 steps end where 127 ended: what stood for ReLU6's bound still does
+        assert scale * 255 == pytest.approx(scales[name.removesuffix("/unsigned")] * 127, rel=1e-6)
     expected = TorchEngine(light, INFO).run(pictures)
     found = OnnxRuntimeEngine(network_of(quantised, Path("light.int8.onnx")), threads=1).run(pictures)
     for ours, theirs in ((found.heatmaps, expected.heatmaps), (found.pafs, expected.pafs)):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from limbnet.errors import SpecError, nearest
 from limbnet.export.wiring import Wiring, copy_model, layer_of, replace_nodes
+from limbnet.runtime.unsigned import SATURATING
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -216,7 +217,7 @@ def _drop_upper_bounds(wiring: Wiring, limits: Mapping[str, float], tensors: lis
             continue
         low, high = (float(wiring.constant(name)) for name in node.input[1:3])
         if low == 0 and high >= limits[tensor]:
-            node.op_type = "Relu"
+            node.op_type, node.doc_string = "Relu", SATURATING
             del node.input[1:]
 
 
