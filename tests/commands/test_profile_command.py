@@ -122,11 +122,26 @@ def test_json_stages_and_a_picture_of_its_own(
     assert not list(tmp_path.glob("*.png"))
 
 
+def test_a_checkpoint_in_other_precisions(
+    tiny_model: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["profile", str(tiny_model), "--precision", "fp16", "--input", str(root / "examples" / "images")]
+    assert main([*words, "--json", "--no_charts", "-r", str(tmp_path), *QUICK]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert [(row["model"], row["engine"], row["precision"]) for row in content["rows"]] == [
+        ("bpnet_model.tlt", "torch", "fp32"), ("bpnet_model.fp16.onnx", "onnxruntime", "fp16"),
+    ]  # fmt: skip
+    assert [path.name for path in tmp_path.glob("*.onnx")] == []
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
         ([], 2, "MODEL"),
         (["nothing.onnx", "{model}"], 1, "nothing.onnx"),
+        (["{model}", "--precision", "int8"], 2, "INT8 needs pictures"),
+        (["{model}", "--precision", "int4"], 2, "expected fp32, fp16 or int8"),
+        (["{onnx}", "--precision", "fp16"], 2, "None of the models can be exported"),
         (["{model}", "--engine", "torhc"], 2, "Did you mean 'torch'"),
         (["{model}", "--engine", "onnxruntime"], 1, "Nothing could be measured"),
         (["{model}", "--sizes", "60x96,64x100"], 1, "no multiple of the stride"),
@@ -136,9 +151,15 @@ def test_json_stages_and_a_picture_of_its_own(
     ],
 )
 def test_mistakes_are_one_message(
-    tiny_model: Path, tmp_path: Path, words: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+    tiny_model: Path,
+    exported: tuple[Path, Path],
+    tmp_path: Path,
+    words: list[str],
+    code: int,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    filled = [word.format(model=tiny_model) for word in words]
+    filled = [word.format(model=tiny_model, onnx=exported[0]) for word in words]
     assert main(["profile", *filled, "-r", str(tmp_path)]) == code
     captured = capsys.readouterr()
     assert message in captured.err

@@ -114,15 +114,16 @@ def _refinement(axes: Sequence[Axes], result: Profile) -> None:
 
 
 def _accuracy(axes: Axes, series: dict[str, list[Row]], mark: Callable[[Row], str]) -> None:
-    """Draw time end to end against AP, AP-medium and AP-large, points marked."""
+    """Draw time end to end against AP, AP-medium and AP-large, points marked; of several batches the smallest."""
+    smallest = min(row.case.batch for rows in series.values() for row in rows)
     for number, rows in enumerate(series.values()):
         for area, (line, point, _) in AREAS.items():
-            known = [row for row in rows if row.ap.get(area, -1) >= 0]
+            known = [row for row in rows if row.ap.get(area, -1) >= 0 and row.case.batch == smallest]
             at = [row.stages["end to end"].p50 / row.case.batch for row in known]
             axes.plot(at, [row.ap[area] for row in known], color=f"C{number % 10}", linestyle=line, marker=point)
             if area == "all":
                 for row, x in zip(known, at, strict=True):
-                    axes.annotate(mark(row), (x, row.ap[area]), textcoords="offset points", xytext=(4, -12), fontsize=8)
+                    axes.annotate(mark(row), (x, row.ap[area]), textcoords="offset points", xytext=(5, 5), fontsize=8)
     for line, point, name in AREAS.values():
         axes.plot([], [], color="grey", linestyle=line, marker=point, label=name)
     axes.set(xlabel="milliseconds a picture, end to end", ylabel="AP", title="What the time buys")

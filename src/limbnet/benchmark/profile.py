@@ -20,6 +20,7 @@ from typing import Any
 from limbnet.benchmark.crowds import crowd_maps
 from limbnet.benchmark.machine import machine
 from limbnet.benchmark.pictures import readable, write_synthetic
+from limbnet.benchmark.precisions import export_precisions
 from limbnet.benchmark.rows import STAGES, Case, Row, Runner, open_row
 from limbnet.benchmark.timing import Percentiles, in_turn, timed
 from limbnet.console import progress
@@ -29,6 +30,7 @@ from limbnet.evaluation.coco import KeypointScores
 from limbnet.evaluation.dataset import TestData, load_test_data
 from limbnet.export.accuracy import strict_scores
 from limbnet.models.filekinds import recognise
+from limbnet.runtime.signature import Precision
 from limbnet.skeleton import Skeleton
 from limbnet.specs.dataset import DatasetSpec
 
@@ -44,6 +46,7 @@ class ProfileSettings:
 
     Attributes:
         engines: runtimes to run every file on; None in the list stands for the one that suits the file.
+        precisions: checkpoints are exported in them, and measured beside what was given.
         sizes: (height, width) of the network's input; the model's own when empty.
         batches: pictures in one run of the network.
         output_stages: refinement stages whose maps are used, for checkpoints; None stands for the last.
@@ -56,6 +59,7 @@ class ProfileSettings:
     """
 
     engines: tuple[str | None, ...] = (None,)
+    precisions: tuple[Precision, ...] = ()
     sizes: tuple[tuple[int, int], ...] = ()
     batches: tuple[int, ...] = (1,)
     output_stages: tuple[int | None, ...] = (None,)
@@ -131,17 +135,26 @@ def profile(
         key: opens encrypted files.
 
     Raises:
-        ModelFileError: a file is missing; all that are, are named.
+        ModelFileError: a file is missing; all that are, are named. Or it cannot be exported.
+        UsageError: there is nothing to export, or nothing to calibrate with.
         LimbnetError: not a single row could run; every reason is given.
     """
     _check_files(models)
     with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if pictures is None:
-            path, described = write_synthetic(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+            if "int8" in settings.precisions:
+                raise UsageError("INT8 needs pictures to calibrate with.", "Give a folder of them with --input.")
+            path, described = write_synthetic(folder)
             chosen = [path]
         else:
             chosen = readable(pictures)
             described = "1 picture" if len(chosen) == 1 else f"{len(chosen)} pictures"
+        if settings.precisions:
+            size = settings.sizes[0] if settings.sizes else None
+            models = [*models, *export_precisions(
+                models, settings.precisions, folder / "exported", chosen, size=size, key=key, threads=settings.threads
+            )]  # fmt: skip
         result = Profile(settings, described, [], machine=machine())
         runners = _open(models, settings, chosen, key, result.rows)
         data = {} if dataset is None else {s: load_test_data(dataset, s) for s in _skeletons(runners)}

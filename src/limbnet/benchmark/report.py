@@ -54,7 +54,7 @@ def circumstances(result: Profile) -> list[str]:
     busy = "" if here["load_average"] is None else f", load average {here['load_average']:.1f} at the start"
     return [
         f"Pictures: {result.pictures}, padded to the input. {rounds} rounds in turn over all rows, after a warm-up; "
-        "milliseconds of one batch.",
+        "milliseconds of one batch, medians in the overview.",
         "Pictures a second: of a stage alone, batch / p50; end to end, with the stages overlapped, from the first "
         "picture's file to the last one's people.",
         f"Network: {'; '.join(where)}. Its clock stops when the output is in main memory."
@@ -68,8 +68,8 @@ def circumstances(result: Profile) -> list[str]:
 def _overview(rows: Sequence[Row]) -> Table:
     """A line for each row: what a choice costs and what it brings."""
     with_ap = any(row.ap for row in rows)
-    columns = ("model", "engine", "precision", "input", "batch", "network p50 ms", "end to end p50 ms",
-               "network pictures/s", "end to end pictures/s")  # fmt: skip
+    columns = ("model", "engine", "precision", "input", "batch", "network ms", "end to end ms",
+               "network /s", "end to end /s")  # fmt: skip
     cells = []
     for row in rows:
         accuracy = tuple(_ap(row.ap.get(name)) for name in ("all", "medium", "large")) if with_ap else ()
@@ -105,12 +105,20 @@ def _decoding(result: Profile) -> Table:
 
 
 def _failures(result: Profile) -> Table:
-    failed = [row for row in result.rows if row.reason]
+    """What could not run, sizes and batches of the same reason in one line."""
+    found: dict[tuple[str, str, str], list[Row]] = {}
+    for row in result.rows:
+        if row.reason:
+            found.setdefault((row.case.model, row.engine or row.case.engine or "", row.reason), []).append(row)
     cells = [
-        (row.case.model, row.engine or row.case.engine or "", row.case.size_text, str(row.case.batch), row.reason)
-        for row in failed
+        (model, engine, *(", ".join(dict.fromkeys(said)) for said in _sizes_and_batches(rows)), reason)
+        for (model, engine, reason), rows in found.items()
     ]
     return Table("Not measured", ("model", "engine", "input", "batch", "reason"), cells, words=5)
+
+
+def _sizes_and_batches(rows: Sequence[Row]) -> tuple[list[str], list[str]]:
+    return [row.case.size_text for row in rows], [str(row.case.batch) for row in rows]
 
 
 def _names(row: Row) -> tuple[str, str, str, str, str]:
@@ -142,7 +150,7 @@ def print_profile(result: Profile, console: Console) -> None:
         shown = RichTable(title=table.title, title_justify="left")
         for number, name in enumerate(table.columns):
             right = number >= table.words
-            shown.add_column(name, justify="right" if right else "left", overflow="fold")
+            shown.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=name == "model")
         for line in table.cells:
             shown.add_row(*line)
         console.print(shown)

@@ -104,7 +104,6 @@ class Row:
         """Return plain JSON values."""
         content = {
             "model": self.case.model,
-            "path": str(self.case.path),
             "engine": self.engine or self.case.engine,
             "precision": self.precision,
             "device": self.device,

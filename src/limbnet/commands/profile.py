@@ -23,6 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="runtimes, each for every file; without it the one that suits the file",
     )  # fmt: skip
     parser.add_argument(
+        "--precision", type=_list(_precision), default=(), metavar="P,...",
+        help="fp32,fp16,int8: export checkpoints in these too, for the time of the measurement",
+    )  # fmt: skip
+    parser.add_argument(
         "--sizes", type=_list(flags.input_size), default=(), metavar="HxW,...",
         help="input sizes, height first: 224x320,288x384,320x448; without it each model's own",
     )  # fmt: skip
@@ -70,6 +74,7 @@ def run(args: argparse.Namespace) -> None:
         check_charts()
     settings = ProfileSettings(
         engines=args.engine,
+        precisions=args.precision,
         sizes=args.sizes,
         batches=args.batch,
         output_stages=args.stages,
@@ -101,11 +106,11 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _console() -> Any:
-    """Return a console on standard output; tables in a file or a pipe are not squeezed into 80 columns."""
+    """Return a console on standard output; tables in a file or a pipe are not squeezed."""
     from rich.console import Console
 
     console = Console()
-    return console if console.is_terminal else Console(width=160)
+    return console if console.is_terminal else Console(width=180)
 
 
 def _list(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
@@ -115,6 +120,12 @@ def _list(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
         return tuple(dict.fromkeys(kind(part) for part in text.split(",") if part))
 
     return convert
+
+
+def _precision(text: str) -> str:
+    if text not in ("fp32", "fp16", "int8"):
+        raise argparse.ArgumentTypeError(f"found '{text}', expected fp32, fp16 or int8")
+    return text
 
 
 def _engines(text: str) -> tuple[str, ...]:
