@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,14 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from limbnet.errors import SpecError
+from limbnet.errors import SpecError, UsageError
 from limbnet.export.exporting import ExportSettings, export_file
-from limbnet.export.graph import build_graph
-from limbnet.export.int8 import Calibration
+from limbnet.export.graph import build_graph, model_hash
+from limbnet.export.int8 import Calibration, find_source
 from limbnet.export.quantise import head_layers, int8_weight, quantise
+from limbnet.export.stored_ranges import stored_ranges
 from limbnet.models.bodyposenet import BodyPoseNet, build_model
-from limbnet.models.checkpoint import load_model, save_model
+from limbnet.models.checkpoint import load_model
 from limbnet.models.info import ModelInfo
 from limbnet.pruning import PruneSettings, prune
 from limbnet.skeleton import Skeleton
@@ -34,6 +37,8 @@ from .test_resume import outcome, train_until
 STICK = Skeleton.from_names("stick", ("head", "hand", "foot"), [("head", "hand"), ("head", "foot")])
 
 HELNET = {"architecture": "helnet", "nlayers": 6, "mtype": "s8_3rdblock", "use_batch_norm": False, "width": 0.1}
+
+NARROW = {"backbone_attributes": HELNET, "stage1_kernel_sizes": [3], "stageT_kernel_sizes": [3]}
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "vgg with batch norm and attention": {"use_self_attention": True},
@@ -60,23 +65,32 @@ def info_of(model: BodyPoseNet) -> ModelInfo:
     return ModelInfo(model.skeleton, stride=model.stride, input_size=(32, 48))
 
 
-@pytest.mark.parametrize(
-    "kind", [kind if "ReLU6" not in kind else pytest.param(kind, marks=pytest.mark.slow) for kind in NETWORKS]
-)
-def test_it_computes_what_the_exported_graph_computes(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = network(**NETWORKS[kind])
-    info = info_of(model)
-    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3), np.uint8)
-    images = (torch.from_numpy(pixels).float() / 256 - 0.5).permute(0, 3, 1, 2)
-
-    graphs: list[Any] = []
+@cache
+def prepared(kind: str) -> tuple[FakeQuantised, Any]:
+    """Return a fresh one in training mode, and the float graph that its plan was made from."""
+    graphs = []
 
     def kept(*arguments: Any) -> Any:
         graphs.append(build_graph(*arguments))
         return graphs[-1]
 
-    monkeypatch.setattr(fake_quantise, "build_graph", kept)
-    quantised = FakeQuantised(model, info).train()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fake_quantise, "build_graph", kept)
+        model = network(**NETWORKS[kind])
+        return FakeQuantised(model, info_of(model)).train(), graphs[0]
+
+
+@pytest.fixture
+def quantised() -> FakeQuantised:
+    return copy.deepcopy(prepared("vgg with batch norm and attention")[0])
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_it_computes_what_the_exported_graph_computes(kind: str) -> None:
+    quantised, graph = copy.deepcopy(prepared(kind))
+    model = quantised.model
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3), np.uint8)
+    images = (torch.from_numpy(pixels).float() / 256 - 0.5).permute(0, 3, 1, 2)
     first = quantised(images)  # only observed: float, with batch norm's running statistics
     with torch.no_grad():
         plain = model.eval()(images)
@@ -85,7 +99,6 @@ def test_it_computes_what_the_exported_graph_computes(kind: str, monkeypatch: py
     with torch.no_grad():
         rounded = quantised.eval()(images)
 
-    (graph,) = graphs
     int8 = quantise(graph, quantised.named_ranges(), head_layers(graph))
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # the graph as it is written
@@ -98,20 +111,6 @@ def test_it_computes_what_the_exported_graph_computes(kind: str, monkeypatch: py
         rounding = np.abs(exact.numpy() - exported).mean()
         assert rounding > 0  # eight bits cost something, and the two agree far better than that
         assert np.abs(mine.numpy() - exported).mean() < 0.02 * rounding
-
-
-@pytest.fixture(scope="module")
-def prepared() -> FakeQuantised:
-    model = network()
-    return FakeQuantised(model, info_of(model))
-
-
-@pytest.fixture
-def quantised(prepared: FakeQuantised) -> FakeQuantised:
-    """A fresh one, in training mode."""
-    prepared.ranges.zero_()
-    prepared.updates.zero_()
-    return prepared.train()
 
 
 def test_weights_take_the_exported_values_and_pass_gradients_on(quantised: FakeQuantised) -> None:
@@ -167,14 +166,14 @@ def test_ranges_follow_the_largest_values(quantised: FakeQuantised) -> None:
 def trained(make_spec: MakeSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network to fine-tune."""
     folder = tmp_path_factory.mktemp("trained")
-    return train(make_spec(num_epoch=1, model={"backbone_attributes": HELNET}), folder, device="cpu").model
+    return train(make_spec(num_epoch=1, model=NARROW), folder, device="cpu").model
 
 
 @pytest.fixture(scope="module")
 def spec(make_spec: MakeSpec, trained: Path) -> TrainSpec:
     return make_spec(
         num_epoch=4, quantize="int8", pretrained_weights=str(trained), load_graph=True, ema_decay=0.9,
-        validation_every_n_epoch=4, model={"backbone_attributes": HELNET},
+        validation_every_n_epoch=4, model=NARROW,
     )  # fmt: skip
 
 
@@ -192,31 +191,17 @@ def test_fine_tuning_resumes_and_its_checkpoint_exports_without_pictures(
             result.model, tmp_path / "int8.onnx", ExportSettings("int8", data_format="channels_first")
         )
     assert report.calibration == {"source": "training"}
-    stored = load_model(result.model).info.extra["int8_ranges"]["ranges"]
+    loaded = load_model(result.model)
+    info, stored = loaded.info, loaded.info.extra["int8_ranges"]["ranges"]
     constants = {tensor.name: tensor for tensor in network.model.graph.initializer}
     scale = np.frombuffer(constants["conv1/relu/scale"].raw_data, np.float32)
     assert scale == pytest.approx(stored["conv1/relu"] / 127)
 
-    # Calibration of the same network gives the same nodes with other scales.
-    pictures = Path(__file__).parents[2] / "examples/images"
-    calibrated, report = export_file(
-        result.model, tmp_path / "ptq.onnx", ExportSettings("int8", data_format="channels_first"),
-        calibration=Calibration(image_dir=pictures, batches=2, anew=True),
-    )  # fmt: skip
-    assert report.calibration["source"] == "pictures"
-    nodes = [
-        [(node.op_type, *node.input, *node.output) for node in one.model.graph.node] for one in (network, calibrated)
-    ]
-    assert nodes[0] == nodes[1]
-
-    loaded = load_model(result.model)
+    with pytest.raises(UsageError, match="needs to see which values"):  # --force_ptq
+        find_source(Calibration(anew=True), (64, 64), info, model_hash(loaded.model, info))
     pruned = prune(loaded.model, PruneSettings(0.5, granularity=1, min_filters=1))
-    save_model(tmp_path / "pruned.tlt", pruned, loaded.info)
     caplog.clear()
-    export_file(
-        tmp_path / "pruned.tlt", tmp_path / "pruned.onnx", ExportSettings("int8"),
-        calibration=Calibration(image_dir=pictures, batches=2),
-    )  # fmt: skip
+    assert stored_ranges(info, model_hash(pruned, info)) is None
     assert "belong to other weights" in caplog.text
 
 
