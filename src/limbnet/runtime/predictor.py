@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbnet.decode.settings import DecoderSettings
+from limbnet.devices import available_cores
 from limbnet.errors import LimbnetError, SpecError
 from limbnet.geometry import Fit, FitMode, fit
 from limbnet.models.info import ModelInfo
@@ -101,7 +101,7 @@ class PoseEstimator:
         self.settings = settings or engine.info.decoder
         self.scales = tuple(sorted(float(scale) for scale in scales)) or (1.0,)
         self.flip = flip
-        self.loaders = loaders or max(1, min(8, (os.cpu_count() or 1) // 2 + 1))
+        self.loaders = loaders or max(1, min(8, available_cores() // 2 + 1))
         if self.scales[0] <= 0:
             raise SpecError(f"scales holds {self.scales[0]}.", "Scales are factors on the input size, above 0.")
         fit(self.input_size, self.input_size, self.fit_mode, self.info.stride)  # refuses what cannot be
