@@ -155,7 +155,7 @@ def test_pictures_that_cannot_be_read_are_left_out(pictures: Sequence[Path], cap
 def test_the_synthetic_picture_is_like_a_photograph(tmp_path: Path) -> None:
     path, described = write_synthetic(tmp_path)
     assert picture_size(path) == (480, 640)
-    assert 0.5 < path.stat().st_size / (480 * 640) < 0.65  # COCO's val2017: 0.58 bytes a pixel in the median
+    assert 0.5 < path.stat().st_size / (480 * 640) < 0.65  # 40 pictures of COCO: 0.58 bytes a pixel in the median
     assert described.startswith("a synthetic JPEG of 640x480")
     pixels = read_picture(path).astype(float)
     assert 90 < pixels.mean() < 165

@@ -143,6 +143,7 @@ def _people(axes: Sequence[Axes], result: Profile) -> None:
 
 
 def _finish(axes: Axes) -> None:
+    axes.margins(x=0.08)
     axes.set_ylim(bottom=0)
     axes.grid(visible=True, alpha=0.3)
     axes.legend(fontsize=8)

@@ -17,7 +17,7 @@ from limbnet.files import write_bytes
 
 log = logging.getLogger(__name__)
 
-#: (height, width) of the median picture of COCO's train2017, and the quality that gives it COCO's bytes per pixel.
+#: (height, width) of COCO's median picture, and the quality that gives it COCO's bytes per pixel.
 SIZE, QUALITY = (480, 640), 88
 
 #: Pictures that take part; more would only be read.
