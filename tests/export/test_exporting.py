@@ -42,14 +42,14 @@ def test_int8_command_end_to_end(
     assert {"model.xml", "model.bin"} <= names
     assert len(Path("cal.bin.pictures.txt").read_text().splitlines()) == 6
     report = json.loads(Path("int8.etlt.report.json").read_text())
-    assert report["calibration"] == {"source": "tensor file", "algorithm": "entropy", "pictures": 6}
+    assert report["calibration"] == {"source": "tensor file", "algorithm": "percentile", "pictures": 6}
     assert all(share["share"] > 0.9 for share in report["int8_shares"])
     assert {one["engine"] for one in report["deviations"]} == {"onnxruntime int8", "openvino int8"}
     with pytest.raises(ModelFileError, match=r"(?i)key"):
         load_engine("int8.etlt", key="wrong")
     engine = load_engine("int8.etlt", key="secret", threads=1)
     assert (engine.name, engine.info.input_size) == ("onnxruntime int8", SIZE)
-    assert engine.info.extra["int8"]["algorithm"] == "entropy"
+    assert engine.info.extra["int8"]["algorithm"] == "percentile"
     openvino = load_engine("model.xml", key="secret", threads=1)
     assert openvino.name == "openvino int8"
     near = np.abs(engine.run(pictures).heatmaps - openvino.run(pictures).heatmaps).mean()
