@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole road on the pictures in examples/: convert, train a small model, evaluate, draw.
+# The whole road on the pictures in examples/: convert, train a small model, evaluate, draw; then prune, retrain, quantise.
 set -euo pipefail
 
 out=demo # specs/tiny_cpu.yaml looks for its records there
@@ -20,6 +20,9 @@ echo "== 4. Draw what it sees"
 limbnet inference -i specs/infer_tiny.yaml -m "$out/model/bpnet_model.tlt" --input_type dir --input examples/images \
     --results_dir "$out/inference" --dump_visualizations
 
+echo "== 5. Prune, retrain, export and quantise, and compare"
+python scripts/chain.py -o "$out/chain" --model "$out/model/bpnet_model.tlt" --retrain_epochs 40
+
 cat <<END
 
 Done. Look at:
@@ -27,4 +30,5 @@ Done. Look at:
   $out/inference/detections.json     every person's joints
   $out/evaluation/results.csv        average precision
   $out/model/                        the model, its checkpoints, metrics.csv and TensorBoard events
+  $out/chain/                        the pruned, exported and quantised files, and chain.json: the table above
 END

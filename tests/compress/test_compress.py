@@ -139,7 +139,7 @@ def test_parameters_on_torch_with_a_closer_look_and_an_interruption(
     assert count_cost(weights, SIZE).parameters == outcome["chosen"]["parameters"]
     assert (run / "chosen.onnx").exists()
 
-    again = tmp_path / "again"  # never interrupted
+    again = tmp_path / "new"  # never interrupted; as long a name, since the files keep the paths of their spec
     settings = search.CompressSettings(
         Budget(parameters=30000), "torch", keep=(0.6, 0.4), pruning=PRUNING, threads=1, device="cpu"
     )
