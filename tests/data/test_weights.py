@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from limbnet.data.targets import make_targets
@@ -73,6 +73,7 @@ def test_nobody_and_nobody_labelled():
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10_000), people=st.integers(1, 4))
+@example(seed=568, people=2)
 def test_every_label_keeps_its_weight(seed: int, people: int):
     """Wherever a target is more than a trace, some label vouches for it: the weight is the surest one's there."""
     rng = np.random.default_rng(seed)

@@ -70,7 +70,7 @@ def label_weights(
             labels.append((sure[person, joint], weights[joint], region))
         for limb in np.flatnonzero(used[person, starts] & used[person, ends]):
             both = points[[starts[limb], ends[limb]]]
-            reach = stride * paf_distance
+            reach = stride * paf_distance + 0.5  # the field's cells are rounded, half a pixel outwards at most
             region = _cells(both.min(axis=0) - reach, both.max(axis=0) + reach, map_size, stride)
             labels.append((min(sure[person, starts[limb]], sure[person, ends[limb]]), fields[limb], region))
     for certainty, where, region in sorted(labels, key=lambda label: label[0]):
