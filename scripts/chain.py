@@ -111,10 +111,14 @@ class Chain:
         return self.out / "trained" / f"{self.spec.final_model_name}.tlt"
 
     def retrain(self, pruned: Path) -> Path:
-        """Retrain the pruned graph with the same recipe for some epochs."""
+        """Retrain the pruned graph by the same recipe, with gentler steps: it has learnt already."""
         epochs = self.options.retrain_epochs or self.spec.num_epoch
+        schedule = self.spec.optimizer.learning_rate_schedule
+        highest = "base_learning_rate" if hasattr(schedule, "base_learning_rate") else "learning_rate"
+        gentler = schedule.model_copy(update={highest: self.options.retrain_rate * getattr(schedule, highest)})
         changes = {
             "load_graph": True, "pretrained_weights": pruned, "num_epoch": epochs, "checkpoint_n_epoch": epochs,
+            "optimizer": self.spec.optimizer.model_copy(update={"learning_rate_schedule": gentler}),
             "validation_every_n_epoch": 0, "max_ckpt_to_keep": 1, "final_model_name": "retrained",
         }  # fmt: skip
         write_text(self.out / "retrain.yaml", resolved(self.spec.model_copy(update=changes)))
@@ -183,6 +187,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--model", type=Path, help="a trained model; without it one is trained")
     parser.add_argument("--threshold", type=float, default=0.05, help="of the pruning")
     parser.add_argument("--retrain_epochs", type=int, help="without it as many as the train spec says")
+    parser.add_argument("--retrain_rate", type=float, default=0.25, help="times the train spec's highest learning rate")
     parser.add_argument("--calibration_pictures", type=int, default=16)
     parser.add_argument("--gpu_arch", nargs="+", default=[], help="also build a TensorRT engine: sm86 sm89 ...")
     parser.add_argument("--threads", type=int, help="CPU threads of the timing")
