@@ -77,7 +77,7 @@ def _add_int8(group: Any) -> None:
     group.add_argument("--batch_size", type=flags.positive, default=1, metavar="N", help="pictures in one batch")
     group.add_argument(
         "--calibration", choices=["entropy", "minmax", "percentile"],
-        help="how scales follow from the values; without it entropy, or whatever the cache was made by",
+        help="how scales follow from the values; without it percentile, or whatever the cache was made by",
     )  # fmt: skip
     group.add_argument(
         "--percentile", type=flags.amount, default=99.99, metavar="P", help="for --calibration percentile"

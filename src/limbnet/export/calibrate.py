@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from limbnet.errors import ModelFileError, missing_package
 from limbnet.export.quantise import STEPS
-from limbnet.export.ranges import Histogram, Method
+from limbnet.export.ranges import DEFAULT_METHOD, Histogram, Method
 from limbnet.export.wiring import copy_model
 from limbnet.models.info import ModelInfo
 
@@ -24,7 +24,7 @@ def calibrate(
     batches: Iterable[NDArray[np.float32]],
     info: ModelInfo,
     *,
-    method: Method = "entropy",
+    method: Method = DEFAULT_METHOD,
     percentile: float = 99.99,
     threads: int | None = None,
     done: Callable[[], None] | None = None,

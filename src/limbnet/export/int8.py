@@ -14,7 +14,7 @@ from limbnet.errors import DataError, UsageError
 from limbnet.export.cache import CalibrationCache, check_cache, read_cache, write_cache
 from limbnet.export.calibrate import calibrate
 from limbnet.export.quantise import calibrated_tensors
-from limbnet.export.ranges import Method
+from limbnet.export.ranges import DEFAULT_METHOD, Method
 from limbnet.export.stored_ranges import stored_ranges, trained_ranges
 from limbnet.files import write_text
 from limbnet.models.info import ModelInfo
@@ -35,7 +35,8 @@ class Calibration:
         data_file: tensor file, read when it exists, written from the folder otherwise; None for neither.
         image_dir: folder of pictures.
         batches, batch_size: how many pictures are drawn from the folder.
-        method: how a range follows from the values; None means entropy, or whatever the cache was made by.
+        method: how a range follows from the values; None means percentile, or whatever the cache was
+            made by.
         percentile: for the method of that name.
         seed: of the draw.
         anew: pass over the ranges that a checkpoint of quantisation-aware training holds.
@@ -109,7 +110,7 @@ def int8_ranges(
         kept = {name: source.cache.ranges[name] for name in tensors}
         return kept, {"source": "cache", "algorithm": source.cache.algorithm}
     assert source.batches is not None
-    method, batches = calibration.method or "entropy", source.batches
+    method, batches = calibration.method or DEFAULT_METHOD, source.batches
     with progress() as bars:
         task = bars.add_task(f"calibrate ({method})", total=len(batches))
         ranges = calibrate(

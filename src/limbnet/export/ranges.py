@@ -17,6 +17,10 @@ Method = Literal["minmax", "entropy", "percentile"]
 
 METHODS: tuple[Method, ...] = ("minmax", "entropy", "percentile")
 
+#: Peaks of heatmaps are rare and large: entropy, TensorRT's choice, may cut them off, and the largest value of all
+#: wastes steps on an outlier. On trained networks the percentile stayed closest to the float maps.
+DEFAULT_METHOD: Method = "percentile"
+
 BINS = 2048
 
 #: Levels of one sign that int8 has for a tensor's absolute values.

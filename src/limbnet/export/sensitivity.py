@@ -46,6 +46,13 @@ class LayerCost:
         """What layers are ranked by: the AP lost where it is known, else the larger deviation."""
         return max(self.heatmaps, self.pafs) if self.ap_lost is None else self.ap_lost
 
+    def __str__(self) -> str:
+        lost = "" if self.ap_lost is None else f"AP lost {self.ap_lost:+.4f}, "
+        return (
+            f"{self.layer}: {lost}mean deviation {self.heatmaps:.1e} (heatmaps), {self.pafs:.1e} (fields), "
+            f"{100 * self.multiply_adds:.1f} % of the multiply-adds"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return asdict(self)
