@@ -174,10 +174,13 @@ def test_mistakes(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixtur
 
     assert "either --latency MS or --parameters N" in said()
     assert "Give falling numbers between 0 and 1" in said("--latency", "1", "--keep", "0.2", "0.5")
+    assert "Calibration needs 99 pictures" in said("--latency", "1", "--cal_pictures", "99")
     assert "60x96" in said("--latency", "1", "--input_dims", "60,96")
     state = tmp_path / "run/state.json"
     state.parent.mkdir(exist_ok=True)
     state.write_text('{"run": {"engine": "openvino"}, "steps": {}}')
-    assert "engine: 'openvino' then, 'onnxruntime' now" in said("--latency", "1")
+    message = said("--latency", "1")
+    for line in ("engine: 'openvino' then, 'onnxruntime' now", "train_spec.dataloader.batch_size: None then, 2 now"):
+        assert line in message
     state.write_text("{")
     assert "Delete it to begin anew" in said("--latency", "1")

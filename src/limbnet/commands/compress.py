@@ -57,7 +57,7 @@ def _add_search(group: Any) -> None:
         "--cal_image_dir", type=Path, metavar="DIR",
         help="pictures for INT8 calibration; without it the dataset's training pictures",
     )  # fmt: skip
-    group.add_argument("--cal_pictures", type=flags.positive, default=32, metavar="N", help="how many of them")
+    group.add_argument("--cal_pictures", type=flags.positive, metavar="N", help="how many of them; without it up to 32")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -90,6 +90,8 @@ def _write_chart(
                      linewidths=2, label="chosen", zorder=4)  # fmt: skip
     axes.set(xscale="log", xlabel=f"milliseconds for one picture ({engine})", ylabel="AP",
              title="Candidates, marked with the share of multiply-adds kept")  # fmt: skip
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend(fontsize=8)
     for kind, options in (("png", {"dpi": 150}), ("svg", {"metadata": {"Date": None}})):

@@ -23,6 +23,7 @@ from limbnet.compress.candidates import Budget, Candidate, choose
 from limbnet.compress.report import check_charts, write_report
 from limbnet.compress.steps import Steps
 from limbnet.compress.thresholds import threshold_for
+from limbnet.data.calibration import choose_pictures, find_pictures
 from limbnet.errors import LimbnetError, UsageError
 from limbnet.evaluation.bootstrap import bootstrap_difference
 from limbnet.evaluation.coco import KeypointScores
@@ -39,13 +40,19 @@ from limbnet.runtime.engine import Engine
 from limbnet.runtime.load import load_engine
 from limbnet.runtime.signature import Precision
 from limbnet.specs.dataset import DatasetSpec
-from limbnet.specs.load import resolved
 from limbnet.specs.train import FinetuningConfig, TrainSpec
+from limbnet.training.checkpoints import flattened
 from limbnet.training.loop import train
 
 log = logging.getLogger(__name__)
 
 EngineName = Literal["openvino", "onnxruntime", "torch"]
+
+#: Rounds of the timing; it ends after twenty seconds in any case.
+_ROUNDS = 25
+
+#: Pictures that INT8 is calibrated with, unless told otherwise.
+_PICTURES = 32
 
 #: Shares below the ladder are halved so often at most.
 _HALVINGS = 5
@@ -64,7 +71,7 @@ class CompressSettings:
         pruning: everything but the threshold.
         epochs: of each retrain; the train spec's when None.
         calibration_dir: pictures for INT8; the dataset's training pictures when None.
-        calibration_pictures: how many of them.
+        calibration_pictures: how many of them; as many as there are, up to 32, when None.
         threads: CPU threads of the engine.
         device: of the retrains.
     """
@@ -77,7 +84,7 @@ class CompressSettings:
     pruning: PruneSettings = field(default_factory=PruneSettings)
     epochs: int | None = None
     calibration_dir: Path | None = None
-    calibration_pictures: int = 32
+    calibration_pictures: int | None = None
     threads: int | None = None
     device: str | None = None
 
@@ -163,36 +170,31 @@ class Search:
         check_input_size(self.size, self.loaded.info.stride)
         self.data = load_test_data(dataset, self.loaded.info.skeleton)
         self.recipe = _recipe(train_spec, settings.epochs)
-        self.calibration = Calibration(
-            image_dir=settings.calibration_dir
-            or dataset.root_directory_path / dataset.part("train").images_root_dir_path,
-            batches=settings.calibration_pictures,
-        )
+        self.calibration = self._calibration(dataset)
         self._engines: dict[str, Engine] = {}
         facts = _facts(model, train_spec, dataset, replace(settings, size=self.size))
         self.steps = Steps(results, facts)
 
     def run(self) -> list[Candidate]:
         """Measure everything that is worth it and return all candidates, timed in turn, by falling share."""
-        budget, ladder = self.settings.budget, (1.0, *self.settings.keep)
+        ladder = (1.0, *self.settings.keep)
         for number, keep in enumerate(ladder, 1):
             log.info("Network %d of %d: %.3g of the multiply-adds.", number, len(ladder), keep)
             self._measure(keep)
-        candidates = self._timed()
-        for _ in range(_HALVINGS):
-            if any(map(budget.met_by, candidates)) or self._exhausted():
-                break
-            log.info("Nothing is within %s yet: half of the smallest network.", budget)
-            self._measure(min(self.steps.done) / 2)
+        halvings, refinements = _HALVINGS, self.settings.refinements
+        while True:
             candidates = self._timed()
-        for _ in range(self.settings.refinements):
             between = self._between(candidates)
-            if between is None:
-                break
-            log.info("Looking closer: %.3g of the multiply-adds.", between)
-            self._measure(between)
-            candidates = self._timed()
-        return candidates
+            if not any(map(self.settings.budget.met_by, candidates)) and halvings and not self._exhausted():
+                log.info("Nothing is within %s yet: half of the smallest network.", self.settings.budget)
+                halvings -= 1
+                self._measure(min(self.steps.done) / 2)
+            elif between is not None and refinements:
+                log.info("Looking closer: %.3g of the multiply-adds.", between)
+                refinements -= 1
+                self._measure(between)
+            else:
+                return candidates
 
     def exported(self, candidate: Candidate) -> Path:
         """Return a candidate's ONNX file, which is written now where torch ran the checkpoint itself."""
@@ -201,6 +203,15 @@ class Search:
             return file
         weights = self.results / candidate.weights
         return self._onnx(self.results / _folder(candidate.keep), weights, "fp32")
+
+    def _calibration(self, dataset: DatasetSpec) -> Calibration:
+        """Choose the pictures for INT8, and find out now whether they can be read."""
+        images = dataset.root_directory_path / dataset.part("train").images_root_dir_path
+        folder = self.settings.calibration_dir or images
+        number = self.settings.calibration_pictures or min(_PICTURES, len(find_pictures(folder)))
+        if "int8" in self.settings.precisions:
+            choose_pictures(folder, number, 1, self.size, self.loaded.info).check()
+        return Calibration(image_dir=folder, batches=number)
 
     def _measure(self, keep: float) -> None:
         """Do one step of the search unless it is done: prune, retrain, export, and measure AP."""
@@ -281,7 +292,8 @@ class Search:
                 self._engines[one.file] = self._open(self.results / one.file)
         picture = np.random.default_rng(0).integers(0, 256, (1, *self.size, 3), np.uint8)
         engines = [self._engines[one.file] for one in candidates]
-        seconds = medians([lambda engine=engine: engine.run(picture) for engine in engines])  # type: ignore[misc]
+        runs = [lambda engine=engine: engine.run(picture) for engine in engines]
+        seconds = medians(runs, rounds=_ROUNDS)
         return [replace(one, latency=1000 * median) for one, median in zip(candidates, seconds, strict=True)]
 
     def _exhausted(self) -> bool:
@@ -303,12 +315,18 @@ def _facts(model: Path, train_spec: TrainSpec, dataset: DatasetSpec, settings: C
     """Return all that decides what is measured; the budget does not."""
     free = {"budget", "keep", "refinements", "threads", "device"}
     kept = {entry.name: getattr(settings, entry.name) for entry in fields(settings) if entry.name not in free}
-    return kept | {
-        "pruning": settings.pruning.to_dict(),
-        "model": hashlib.sha256(model.read_bytes()).hexdigest(),
-        "train_spec": hashlib.sha256(resolved(train_spec).encode()).hexdigest(),
-        "dataset_spec": hashlib.sha256(resolved(dataset).encode()).hexdigest(),
-    }
+    return (
+        kept
+        | {
+            "pruning": settings.pruning.to_dict(),
+            "model": hashlib.sha256(model.read_bytes()).hexdigest(),
+        }
+        | {
+            f"{name}.{key}": value
+            for name, spec in (("train_spec", train_spec), ("dataset_spec", dataset))
+            for key, value in flattened(spec.model_dump(mode="json", by_alias=True))
+        }
+    )
 
 
 def _folder(keep: float) -> str:
