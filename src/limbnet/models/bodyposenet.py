@@ -286,11 +286,12 @@ def initialise(model: BodyPoseNet, kernel_initializer: str = "random_normal") ->
 
     Args:
         model: changed in place.
-        kernel_initializer: `xavier` draws the other kernels Glorot uniform too; every other name means N(0, 0.01).
+        kernel_initializer: `xavier` draws the other kernels Glorot uniform too, `he_normal` everything but the outputs
+            He normal; every other name means N(0, 0.01).
     """
     in_backbone = set(model.backbone_layers)
     he_normal = in_backbone if model.design.architecture in ("resnet", "efficientnet_lite0") else set()
-    if model.design.class_name == "BpNetLightModel":
+    if model.design.class_name == "BpNetLightModel" or kernel_initializer == "he_normal":
         he_normal |= set(model.conv_layers()) - set(model.output_layers)
     for name, conv in model.conv_layers().items():
         if name in he_normal:

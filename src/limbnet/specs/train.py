@@ -231,7 +231,7 @@ class ModelSpec(Section):
     regularization_type: Literal["l1", "l2", "l1_l2"] = "l1"
     kernel_regularization_factor: float = Field(5e-4, ge=0)
     bias_regularization_factor: float = Field(0.0, ge=0)
-    kernel_initializer: Literal["random_normal", "xavier"] = "random_normal"
+    kernel_initializer: Literal["random_normal", "xavier", "he_normal"] = "random_normal"
     width: float = Field(1.0, gt=0, le=4)
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
@@ -374,6 +374,9 @@ class TrainSpec(Section):
     key: str | None = Field(None, exclude=True, repr=False)
     evaluator: Any = without_effect(None, "validation needs no configuration")
     ema_decay: float | None = Field(None, gt=0, lt=1, description="limbnet's own: moving average of the weights")
+    batch_norm_momentum: float = Field(
+        0.01, gt=0, le=1, description="limbnet's own: the newest batch's share of batch norm's running statistics"
+    )
     mixed_precision: bool | None = Field(None, description="limbnet's own: null means on a GPU that gains from it")
     quantize: Literal["int8"] | None = Field(
         None, description="limbnet's own: int8 fine-tunes with the roundings of the INT8 export and learns its ranges"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from limbnet.data.loader import TrainingData
 from limbnet.errors import ModelFileError, TrainingError
@@ -131,6 +132,9 @@ def _fine_tuned(spec: TrainSpec, skeleton: Skeleton, place: Place, key: str | No
 def _state_of(model: BodyPoseNet, spec: TrainSpec, place: Place) -> TrainingState:
     """Put a network on its device, ready to be trained."""
     model = model.to(place.device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = spec.batch_norm_momentum
     quantised = FakeQuantised(model, model_info(spec, model.skeleton)).to(place.device) if spec.quantize else None
     return TrainingState(
         model,
