@@ -30,7 +30,8 @@ def test_int8_command_end_to_end(
         "export", "-m", str(checkpoint), "-o", "int8.etlt", "-k", "secret", "-d", "64,96,3", "-t", "tfonnx",
         "--data_type", "int8", "--cal_image_dir", str(image_dir), "--cal_cache_file", "cal.bin",
         "--cal_data_file", "cal.tensorfile", "--batch_size", "2", "--batches", "3", "--max_batch_size", "1",
-        "--data_format", "channels_last", "--engine_file", "model.xml", "--verbose", "-s", "--force_ptq", "--sensitivity",
+        "--data_format", "channels_last", "--engine_file", "model.xml", "--verbose", "-s", "--force_ptq",
+        "--sensitivity",
     ]  # fmt: skip
     assert main(line) == 0
     printed = capsys.readouterr()
