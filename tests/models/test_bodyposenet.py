@@ -182,6 +182,9 @@ def test_fresh_weights():
     xavier = build_model(model_spec(stages=2, kernel_initializer="xavier"), BODY_18)["stage2/conv2"].weight
     limit = (6 / (49 * 128 + 49 * 128)) ** 0.5
     assert limit * 0.99 < xavier.abs().max() <= limit
+    he = build_model(model_spec(stages=2, kernel_initializer="he_normal"), BODY_18)
+    assert he["stage2/conv2"].weight.std().item() == pytest.approx((2 / (49 * 128)) ** 0.5, rel=0.01)
+    assert he["heatmap_out"].weight.std().item() == pytest.approx(0.01, rel=0.1)
     torch.manual_seed(3)
     assert torch.equal(build_model(model_spec(stages=2), BODY_18)["stage2/conv2"].weight, kernel)
 

@@ -30,7 +30,7 @@ from limbnet.skeleton import Skeleton
 from limbnet.specs.load import load_train_spec
 from limbnet.specs.train import BackboneAttributes, ModelSpec, TrainSpec
 from limbnet.training import fake_quantise
-from limbnet.training.fake_quantise import FakeQuantised
+from limbnet.training.fake_quantise import FakeQuantised, best_range
 from limbnet.training.int8_plan import Step
 from limbnet.training.loop import train
 
@@ -172,15 +172,32 @@ def test_weights_take_the_exported_values_and_pass_gradients_on(quantised: FakeQ
     assert all(torch.equal(buffer, statistics[name]) for name, buffer in model.named_buffers())
 
 
-def test_ranges_follow_the_largest_values(quantised: FakeQuantised) -> None:
+def test_a_range_cuts_off_what_is_not_worth_its_steps() -> None:
+    torch.manual_seed(0)
+    even = torch.rand(4000)
+    assert float(best_range(even)) == pytest.approx(float(even.max()))
+    lonely = torch.cat(
+        [even, torch.tensor([1.3])]
+    )  # one value beyond: costs less to cut off than coarser steps for all
+    shares = np.linspace(1, 0.25, 16) * 1.3
+    errors = []
+    for limit in shares:
+        step = limit / 127
+        errors.append(np.mean((np.clip(np.rint(lonely.numpy() / step), 0, 127) * step - lonely.numpy()) ** 2))
+    assert float(best_range(lonely)) == pytest.approx(shares[int(np.argmin(errors))], rel=1e-6)
+    assert float(best_range(-lonely)) == float(best_range(lonely))
+    assert float(best_range(torch.zeros(5))) == 0
+
+
+def test_ranges_follow_the_batches(quantised: FakeQuantised) -> None:
     model = quantised.model
     assert quantised.named_ranges() == {}
     images = torch.rand(1, 3, 32, 32) - 0.5
     quantised(images)
     first = quantised.named_ranges()
     with torch.no_grad():
-        expected = model.eval()["block_1a_bn_1"](model["block_1a_conv_1"](images)).max()
-    assert first["block_1a_conv_1/relu"] == pytest.approx(float(expected), rel=1e-5)
+        expected = model.eval()["block_1a_bn_1"](model["block_1a_conv_1"](images)).relu()
+    assert first["block_1a_conv_1/relu"] == pytest.approx(float(best_range(expected)), rel=1e-5)
     assert first["input/transpose"] == pytest.approx(127 / 256)  # every pixel lies on a step
     quantised(images)
     second = quantised.named_ranges()

@@ -107,6 +107,17 @@ def test_weights_equal_those_of_the_plain_loop(make_spec: MakeSpec, tmp_path: Pa
         torch.testing.assert_close(trained[name], tensor, rtol=1e-6, atol=1e-7)
 
 
+def test_running_statistics_follow_as_fast_as_the_spec_says(make_spec: MakeSpec, tmp_path: Path) -> None:
+    """With a share of 1 they are those of the last batch: the first layer's mean by hand."""
+    spec = make_spec(num_epoch=1, batch_norm_momentum=1.0, optimizer={"weight_default_value": 0.0})
+    result = train(spec, tmp_path, device="cpu")
+    model, data = load_model(result.model).model, TrainingData(spec, BODY_18)
+    *_, last = (batch for batch, _ in zip(data.batches(0), range(data.steps_per_epoch), strict=False))
+    images = network_input(last.images, (256.0,) * 3, (0.5,) * 3)
+    mean = model["block_1a_conv_1"](images).mean(dim=(0, 2, 3))
+    torch.testing.assert_close(model["block_1a_bn_1"].running_mean, mean, rtol=1e-3, atol=1e-5)
+
+
 def test_mixed_precision_learns_too(make_spec: MakeSpec, tmp_path: Path) -> None:
     history = train(make_spec(num_epoch=6, mixed_precision=True, optimizer=ADAMW), tmp_path, device="cpu").history
     assert history[-1]["total_loss"] < 0.9 * history[0]["total_loss"]
