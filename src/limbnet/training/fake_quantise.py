@@ -28,12 +28,18 @@ from limbnet.training.int8_plan import Step, plan
 #: Share of a range that stays at each update, in the long run.
 DECAY = 0.99
 
+#: Values of a tensor that are looked at to find its range, about.
+SAMPLE = 8192
+
+#: Ranges that are tried, as shares of the largest absolute value.
+SHARES = torch.linspace(1.0, 0.25, 16)
+
 
 class FakeQuantised(nn.Module):
     """A BodyPoseNet that computes as its INT8 export does, for training it.
 
-    In training mode the ranges of all activations follow the largest absolute values of each batch as moving averages;
-    the first batch is only observed. In evaluation mode they stay.
+    In training mode the ranges of all activations are moving averages of those that suit each batch best; the first
+    batch is only observed. In evaluation mode they stay.
 
     Args:
         model: the network; it is trained in place, its batch norms excepted, whose statistics stay.
@@ -143,17 +149,33 @@ class FakeQuantised(nn.Module):
 
     @torch.no_grad()
     def _observe(self, values: Mapping[str, Tensor]) -> None:
-        """Let the ranges follow the largest absolute values of this batch, of all processes."""
-        largest = torch.stack([values[name].detach().abs().max().float() for name in self.tensors])
+        """Let the ranges follow those that suit this batch best, the mean over all processes."""
+        best = torch.stack([best_range(values[name].detach().float()) for name in self.tensors])
         if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(largest, dist.ReduceOp.MAX)
+            dist.all_reduce(best)
+            best /= dist.get_world_size()
         for place, name in enumerate(self.tensors):
             if name in self.fixed:
-                largest[place] = self.fixed[name]
+                best[place] = self.fixed[name]
         seen = int(self.updates)
         decay = min(DECAY, (1 + seen) / (10 + seen)) if seen else 0.0
-        self.ranges.lerp_(largest, 1 - decay)
+        self.ranges.lerp_(best, 1 - decay)
         self.updates += 1
+
+
+def best_range(values: Tensor) -> Tensor:
+    """Return the range, of some shares of the largest absolute value, whose rounding costs the least mean square.
+
+    Clipping a few large values is often worth finer steps for all others. Every n-th value is looked at, so that the
+    cost does not grow with the picture; zeros cost nothing.
+    """
+    flat = values.abs().flatten()
+    largest = flat.max()
+    sample = flat[:: max(1, flat.numel() // SAMPLE)]
+    limits = largest * SHARES.to(values.device)
+    scales = torch.where(limits > 0, limits / STEPS, 1.0)[:, None]
+    rounded = (sample / scales).round().clamp(max=STEPS) * scales
+    return limits[(rounded - sample).square().mean(dim=1).argmin()]
 
 
 def _computed(step: Step, inputs: Sequence[Tensor]) -> Tensor:
