@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import onnxruntime as ort
-import openvino
 import pytest
 from test_onnx_file import BODY_OUTPUTS, tao_file, written
 
 from limbnet.encryption import seal
 from limbnet.errors import DeviceError, ModelFileError, UsageError
+from limbnet.export.graph import build_graph
+from limbnet.models.checkpoint import load_model
 from limbnet.models.info import ModelInfo
 from limbnet.runtime.engine_file import EngineHeader, read_engine, write_engine
 from limbnet.runtime.load import load_engine
+from limbnet.runtime.openvino_engine import openvino_core
 from limbnet.runtime.signature import Signature
 from limbnet.skeleton import BODY_18
 
@@ -39,7 +43,7 @@ def test_missing_providers_stop_the_command(path: Path, options, provider: str) 
 
 
 def test_missing_openvino_devices_stop_the_command(path: Path) -> None:
-    if "GPU" in openvino.Core().available_devices:
+    if "GPU" in openvino_core().available_devices:
         pytest.skip("OpenVINO has a GPU here")
     with pytest.raises(DeviceError, match=r"OpenVINO has no device 'gpu' here; it has .*cpu"):
         load_engine(path, fallback=lambda: INFO, engine="openvino", device="gpu")
@@ -103,3 +107,25 @@ def test_other_engine_files_are_refused(tmp_path: Path, path: Path) -> None:
     (tmp_path / "sealed.engine").write_bytes(seal(b"ftrt", "secret"))
     with pytest.raises(ModelFileError, match="says nothing"):
         load_engine(tmp_path / "sealed.engine", key="secret")
+
+
+SIGNAL_AFTER_ENGINES = """
+import os, signal, sys
+from limbnet.runtime.load import load_engine
+first, second = (load_engine(sys.argv[1], engine="openvino", device="cpu") for _ in range(2))
+del first
+del second
+signal.signal(signal.SIGUSR1, lambda *_: print("handled", flush=True))
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_a_signal_after_engines_were_freed_in_their_order_does_not_kill(tiny_model: Path, tmp_path: Path) -> None:
+    loaded = load_model(tiny_model)
+    model = tmp_path / "model.onnx"
+    onnx.save(build_graph(loaded.model, loaded.info, Signature()), model)
+    run = subprocess.run(
+        [sys.executable, "-c", SIGNAL_AFTER_ENGINES, str(model)], capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stdout.strip()) == (0, "handled"), run.stderr

@@ -7,6 +7,8 @@ picture of its own; single pictures take longer, many pictures less.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -127,7 +129,7 @@ def read_openvino(
     path: Path, key: str | None = None, fallback: Fallback | None = None
 ) -> tuple[openvino.Model, ModelInfo, Signature]:
     """Read an ONNX file, or an `.xml` whose `.bin` lies beside it, and what it says about itself."""
-    core = _core()
+    core = openvino_core()
     kind, content = read_model_file(path, key)
     try:
         if kind is not FileKind.OPENVINO:
@@ -148,25 +150,38 @@ def read_openvino(
 
 def from_network(network: OnnxNetwork, mode: Mode = "latency", threads: int | None = None) -> OpenVinoEngine:
     """Compile an ONNX network that has been read."""
-    model = _core().read_model(network.model.SerializeToString(), b"")
+    model = openvino_core().read_model(network.model.SerializeToString(), b"")
     return OpenVinoEngine(model, network.info, network.signature, mode=mode, threads=threads)
 
 
 def compiled_model(content: bytes) -> openvino.CompiledModel:
     """Compile ONNX content for this machine's CPU as `OpenVinoEngine` does."""
-    return _compile(_core().read_model(content, b""), "cpu", "latency", None)
+    return _compile(openvino_core().read_model(content, b""), "cpu", "latency", None)
 
 
-def _core() -> openvino.Core:
+def openvino_core() -> openvino.Core:
+    """Return the one OpenVINO core of this process.
+
+    It is never freed: each core's CPU plugin gives its thread a signal stack, and when two are not freed in the reverse
+    order, the thread is left with one that no longer exists; the next signal (a Ctrl-C, a worker's end) then kills it.
+
+    Raises:
+        DeviceError: OpenVINO is not installed.
+    """
     try:
         import openvino
     except ImportError:
         raise missing_package("openvino", "openvino", "Running a network with OpenVINO") from None
-    return openvino.Core()
+    return _only(openvino.Core)
+
+
+@cache
+def _only(make: Callable[[], openvino.Core]) -> openvino.Core:
+    return make()
 
 
 def _compile(model: openvino.Model, device: str, mode: Mode, threads: int | None) -> openvino.CompiledModel:
-    core = _core()
+    core = openvino_core()
     kind, _, number = device.upper().partition(":")
     name = f"{kind}.{number}" if number else kind
     if kind not in {present.partition(".")[0] for present in core.available_devices}:
