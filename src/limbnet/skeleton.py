@@ -237,3 +237,33 @@ BODY_18 = _body_18()
 
 #: The 17 joints of COCO keypoints in their official order.
 COCO_JOINTS: tuple[str, ...] = tuple(COCO_SIGMAS)
+
+#: COCO's 17 joints and 19 limbs, with which published networks are trained.
+COCO_17 = Skeleton(
+    "coco_17_joints",
+    COCO_JOINTS,
+    ((0, 1), (0, 2), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 6), (5, 7), (5, 11), (6, 8), (6, 12), (7, 9), (8, 10),
+     (11, 12), (11, 13), (12, 14), (13, 15), (14, 16)),
+    sigmas=tuple(COCO_SIGMAS.values()),
+)  # fmt: skip
+
+#: OpenPose's COCO model: BodyPoseNet's joints, its own limbs in the order in which its decoder takes them.
+OPENPOSE_18 = Skeleton(
+    "openpose_coco_18_joints",
+    BODY_18.joints,
+    ((1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13), (1, 0),
+     (0, 14), (14, 16), (0, 15), (15, 17), (2, 16), (5, 17)),
+    sigmas=BODY_18.sigmas,
+)  # fmt: skip
+
+#: OpenPose's BODY_25: a joint between the hips, and six on the feet, which come last.
+OPENPOSE_25 = Skeleton(
+    "openpose_body_25",
+    (
+        *BODY_18.joints[:8], "mid_hip", *BODY_18.joints[8:],
+        "left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel",
+    ),
+    ((1, 8), (1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (8, 9), (9, 10), (10, 11), (8, 12), (12, 13), (13, 14),
+     (1, 0), (0, 15), (15, 17), (0, 16), (16, 18), (2, 17), (5, 18), (14, 19), (19, 20), (14, 21), (11, 22), (22, 23),
+     (11, 24)),
+)  # fmt: skip
