@@ -37,7 +37,7 @@ WANTED = 0.8
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=600)
+    parser.add_argument("--epochs", type=int, default=1100)
     parser.add_argument("--keep", type=Path, help="folder to leave the model in")
     arguments = parser.parse_args()
     set_up_logging("WARNING")
