@@ -170,9 +170,28 @@ def test_all_mistakes_are_listed_at_once(folder: DatasetFolder) -> None:
     folder.image(1)
     folder.people(*(person(n, 1, bbox=[0, 0, 0, 5]) for n in range(30)), person(30, 1, area=-1))
     text = message(folder)
-    assert "has 31 problem(s)" in text
+    assert "has 31 mistakes" in text
     assert "annotation 0: its bbox" in text
     assert "... and 19 more" in text
+
+
+def test_mistakes_of_pictures_and_of_people_are_listed_together_and_nothing_twice(folder: DatasetFolder) -> None:
+    folder.image(1)
+    folder.image(2, file_name="../002.jpg")
+    nan = float("nan")
+    folder.people(
+        person(1, 1, keypoints=[nan, 2, 2] * 17),
+        person(2, 1, bbox=[1, nan, 3, 4]),
+        person(3, 2, area=-1),
+        person(4, 77, segmentation={"size": [1, 2], "counts": [2]}),
+    )
+    assert message(folder).splitlines()[1:-1] == [
+        "  image 2: file_name '../002.jpg' leads out of the picture folder",
+        "  annotation 4: no picture has its image_id 77",
+        "  annotation 1: keypoints has a value that is no finite number",
+        "  annotation 2: bbox has a value that is no finite number",
+        "  annotation 3: area is -1",
+    ]
 
 
 def test_other_joints_than_the_spec(folder: DatasetFolder) -> None:

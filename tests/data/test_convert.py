@@ -115,7 +115,7 @@ def test_missing_files_are_left_out_with_a_warning(
 
 
 def test_nothing_left(crowded: DatasetFolder, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="whose files exist contains nobody"):
+    with pytest.raises(DataError, match=r"whose files exist contains nobody[^\0]*made by --generate_masks"):
         convert_dataset(crowded.write(), tmp_path / "train", check_files=True)  # there are no masks
 
 
@@ -123,6 +123,14 @@ def test_nobody_to_train_on(folder: DatasetFolder, tmp_path: Path) -> None:
     folder.image(1)
     folder.people(person(1, 1, labelled=4))
     with pytest.raises(DataError, match="contains nobody to train on"):
+        convert_dataset(folder.write(), tmp_path / "train")
+    assert not list(tmp_path.glob("train*"))
+
+
+def test_visibility_flags_that_training_would_refuse(folder: DatasetFolder, tmp_path: Path) -> None:
+    folder.image(1)
+    folder.people(person(1, 1, keypoints=[5.0, 5.0, 7.0] * 17))
+    with pytest.raises(DataError, match="have the visibility flag 7"):
         convert_dataset(folder.write(), tmp_path / "train")
     assert not list(tmp_path.glob("train*"))
 

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from limbnet.data.coco import Annotations
-from limbnet.data.people import JointMapping, people_around, people_of_interest, seeded_random, shuffled
+from limbnet.data.people import (
+    JointMapping,
+    people_around,
+    people_of_interest,
+    seeded_random,
+    shuffled,
+    visibility_codes,
+)
 from limbnet.errors import DataError
 from limbnet.skeleton import BODY_18, COCO_JOINTS, Skeleton
 from limbnet.specs.dataset import DataFilteringParams, DatasetSpec
@@ -149,7 +156,7 @@ def test_flags_with_other_numbers() -> None:
         "mapping": {"seen": "visible", "hidden": "occluded", "none": "not_labeled"},
     }
     mapping = JointMapping(spec(visibility_flags=flags), BODY_18)
-    np.testing.assert_array_equal(mapping.codes(np.array([0.0, 1.0, 2.0])), [2, 0, 4])
+    np.testing.assert_array_equal(visibility_codes(mapping.spec, np.array([0.0, 1.0, 2.0])), [2, 0, 4])
 
 
 def test_unexplained_flag() -> None:

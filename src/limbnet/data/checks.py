@@ -17,10 +17,17 @@ PROBLEMS_SHOWN = 12
 
 @dataclass
 class Problems:
-    """The mistakes found in one file."""
+    """The mistakes found in one file.
+
+    Attributes:
+        file: the file.
+        found: what was found, in words.
+        unread: (entry, key) of values that could not be read; what would follow from them is no mistake of its own.
+    """
 
     file: Path
     found: list[str] = field(default_factory=list)
+    unread: set[tuple[str, str]] = field(default_factory=set)
 
     def add(self, text: str) -> None:
         """Note one mistake: where it is and what was found."""
@@ -33,8 +40,9 @@ class Problems:
         lines = self.found[:PROBLEMS_SHOWN]
         if len(self.found) > len(lines):
             lines.append(f"... and {len(self.found) - len(lines)} more")
+        count = "one mistake" if len(self.found) == 1 else f"{len(self.found)} mistakes"
         raise DataError(
-            f"The annotation file '{self.file}' has {len(self.found)} problem(s):\n  " + "\n  ".join(lines),
+            f"The annotation file '{self.file}' has {count}:\n  " + "\n  ".join(lines),
             "Mend or remove these entries and repeat the command.",
         )
 
@@ -49,6 +57,7 @@ def finite_numbers(
             row = rows[number]
             found = f"{len(row)} numbers" if isinstance(row, list) else repr(row)
             problems.add(f"{labels[number]}: {name} has {found}, expected {width} numbers")
+            problems.unread.add((labels[number], name))
     zeros = [0.0] * width
     rows = [row if fits else zeros for row, fits in zip(rows, good, strict=True)]
     try:
@@ -58,6 +67,7 @@ def finite_numbers(
     finite = np.isfinite(values).all(axis=1)
     for number in map(int, np.flatnonzero(~finite)):
         problems.add(f"{labels[number]}: {name} has a value that is no finite number")
+        problems.unread.add((labels[number], name))
     values[~finite] = 0
     return values
 

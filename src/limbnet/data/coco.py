@@ -130,10 +130,14 @@ def load_coco(
         content = _read_json(file)
         problems = Problems(file)
         _check_joint_names(content, category, problems)
-        images = _read_images(content["images"], images_dir, problems)
-        problems.stop_if_any()
+        images, refused = _read_images(content["images"], images_dir, problems)
         rows, people = _read_annotations(
-            content["annotations"], images, len(category.keypoints), segmentations, problems
+            content["annotations"],
+            images,
+            problems,
+            refused=refused,
+            joints=len(category.keypoints),
+            segmentations=segmentations,
         )
         problems.stop_if_any()
         del content
@@ -190,7 +194,8 @@ def _read_json(file: Path) -> dict[str, Any]:
             )
     if not content["images"]:
         raise DataError(
-            f"The annotation file '{file}' lists no pictures.", "Nothing can be done with an empty dataset."
+            f"The annotation file '{file}' lists no pictures.",
+            "Name a file with pictures: annotation_root_dir_path in the dataset spec.",
         )
     return content
 
@@ -210,10 +215,13 @@ def _check_joint_names(content: dict[str, Any], category: Category, problems: Pr
             problems.add(f"category '{category.name}' has the keypoints of the dataset spec in another order")
 
 
-def _read_images(entries: list[dict[str, Any]], images_dir: Path, problems: Problems) -> list[CocoImage]:
-    """Return the pictures; entries that are wrong are noted and left out."""
+def _read_images(
+    entries: list[dict[str, Any]], images_dir: Path, problems: Problems
+) -> tuple[list[CocoImage], set[int]]:
+    """Return the pictures, and the ids of entries that are wrong, which are noted and left out."""
     images: list[CocoImage] = []
     seen: set[int] = set()
+    refused: set[int] = set()
     for number, entry in enumerate(entries):
         identity, name = entry.get("id"), entry.get("file_name")
         label = f"image {identity if identity is not None else f'number {number}'}"
@@ -231,7 +239,10 @@ def _read_images(entries: list[dict[str, Any]], images_dir: Path, problems: Prob
         else:
             seen.add(identity)
             images.append(CocoImage(identity, name, entry["height"], entry["width"], images_dir / name))
-    return images
+            continue
+        if isinstance(identity, int):
+            refused.add(identity)
+    return images, refused
 
 
 def stays_inside(name: str) -> bool:
@@ -241,9 +252,18 @@ def stays_inside(name: str) -> bool:
 
 
 def _read_annotations(
-    entries: list[dict[str, Any]], images: list[CocoImage], joints: int, segmentations: bool, problems: Problems
+    entries: list[dict[str, Any]],
+    images: list[CocoImage],
+    problems: Problems,
+    *,
+    refused: set[int],
+    joints: int,
+    segmentations: bool,
 ) -> tuple[NDArray[np.int64], Annotations]:
-    """Return the picture each annotation belongs to, (A,), and the annotations in the order of the file."""
+    """Return the picture each annotation belongs to, (A,), and the annotations in the order of the file.
+
+    Annotations of `refused` pictures are checked too, so that every mistake of the file is told at once.
+    """
     place = {image.id: number for number, image in enumerate(images)}
     labels = [f"annotation {entry.get('id', f'number {number}')}" for number, entry in enumerate(entries)]
     rows = np.zeros(len(entries), dtype=np.int64)
@@ -251,11 +271,11 @@ def _read_annotations(
     for number, entry in enumerate(entries):
         identity = entry.get("image_id")
         image = place.get(identity, -1) if isinstance(identity, int) else -1
-        if image < 0:
+        if image < 0 and not (isinstance(identity, int) and identity in refused):
             problems.add(f"{labels[number]}: no picture has its image_id {identity!r}")
         rows[number] = image
         if segmentations:
-            regions.append(_region(entry, images[image], labels[number], problems))
+            regions.append(_region(entry, images[image], labels[number], problems) if image >= 0 else ())
     unlabelled = [0] * (3 * joints)
     keypoints = finite_numbers(
         [e.get("keypoints") or unlabelled for e in entries], 3 * joints, "keypoints", labels, problems
@@ -273,8 +293,9 @@ def _read_annotations(
     keypoints = keypoints.reshape(-1, joints, 3)
     flagged = (keypoints[..., 2] > 0).sum(axis=1)
     counts = [entry.get("num_keypoints") for entry in entries]
+
     for number, count in enumerate(counts):
-        if count is None:
+        if count is None or (labels[number], "keypoints") in problems.unread:
             counts[number] = int(flagged[number])
         elif not isinstance(count, int) or count != flagged[number]:
             problems.add(f"{labels[number]}: num_keypoints is {count!r}, but {flagged[number]} keypoints are labelled")
@@ -306,6 +327,7 @@ def _check_boxes(
     sides = boxes[:, 2:]
     flat = (sides == 0).any(axis=1) & (labelled_count > 0)
     for number in map(int, np.flatnonzero(flat | (sides < 0).any(axis=1))):
-        problems.add(f"{labels[number]}: its bbox is {sides[number, 0]:g} wide and {sides[number, 1]:g} high")
+        if (labels[number], "bbox") not in problems.unread:
+            problems.add(f"{labels[number]}: its bbox is {sides[number, 0]:g} wide and {sides[number, 1]:g} high")
     for number in map(int, np.flatnonzero(areas < 0)):
         problems.add(f"{labels[number]}: area is {areas[number]:g}")

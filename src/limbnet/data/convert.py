@@ -18,7 +18,14 @@ import numpy as np
 from limbnet.console import progress
 from limbnet.data.coco import CocoDataset, load_coco
 from limbnet.data.masks import MaskRegions, loss_mask, mask_name, mask_regions, write_mask
-from limbnet.data.people import check_some, people_around, seeded_random, select_samples, shuffled
+from limbnet.data.people import (
+    check_some,
+    people_around,
+    seeded_random,
+    select_samples,
+    shuffled,
+    visibility_codes,
+)
 from limbnet.data.records import Record, encode_record, write_messages
 from limbnet.data.samples import missing_files
 from limbnet.errors import DataError, SpecError
@@ -92,6 +99,7 @@ def convert_dataset(
         spec.category,
         segmentations=generate_masks,
     )
+    visibility_codes(spec, dataset.people.keypoints[..., 2])  # refuses flags that training would refuse
     _check_mask_names(dataset)
     selected = select_samples(dataset, spec.data_filtering_params, spec.duplicate_data_with_each_person_as_center)
     check_some(len(selected), f"'{dataset.annotation_file}'")
@@ -102,7 +110,11 @@ def convert_dataset(
         done.masks = write_masks(dataset, done.mask_folder, processes)
     if check_files:
         selected = _with_files(selected, dataset, folders, done)
-        check_some(len(selected), f"The part of '{dataset.annotation_file}' whose files exist")
+        check_some(
+            len(selected),
+            f"The part of '{dataset.annotation_file}' whose files exist",
+            "Check the paths in the dataset spec. Masks are made by --generate_masks.",
+        )
     _write_records(selected, dataset, folders, done, output=Path(output), partitions=partitions, shards=shards)
     return done
 

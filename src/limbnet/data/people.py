@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from random import Random
@@ -84,6 +83,27 @@ def shuffled(count: int, random: Random) -> list[int]:
     return order
 
 
+def visibility_codes(spec: DatasetSpec, flags: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Replace a dataset's visibility flags (...) by visibility codes (...).
+
+    Raises:
+        DataError: a flag that the dataset spec does not explain.
+    """
+    settings = spec.visibility_flags
+    codes = np.full(flags.shape, np.nan)
+    for label, value in settings.value.items():
+        codes[flags == value] = VISIBILITY_NAMES.index(settings.mapping[label])
+    unknown = np.unique(flags[np.isnan(codes)])
+    if len(unknown):
+        found = ", ".join(f"{flag:g}" for flag in unknown)
+        known = ", ".join(map(str, sorted(settings.value.values())))
+        raise DataError(
+            f"The annotations of '{spec.dataset}' have the visibility flag {found}.",
+            f"visibility_flags.value of the dataset spec explains only {known}: add it there, or mend the annotations.",
+        )
+    return codes
+
+
 @dataclass(frozen=True)
 class JointMapping:
     """From a dataset's joints and visibility flags to a skeleton's joints and limbnet's visibility codes.
@@ -121,32 +141,15 @@ class JointMapping:
             if joint not in names and (ends := MIDPOINT_JOINTS.get(joint)) and set(ends) <= set(names)
         ]
 
-    def codes(self, flags: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Replace the dataset's visibility flags (...) by visibility codes (...).
-
-        Raises:
-            DataError: a flag that the dataset spec does not explain.
-        """
-        settings = self.spec.visibility_flags
-        codes = np.full(flags.shape, np.nan)
-        for label, value in settings.value.items():
-            codes[flags == value] = VISIBILITY_NAMES.index(settings.mapping[label])
-        unknown = np.unique(flags[np.isnan(codes)])
-        if len(unknown):
-            found = ", ".join(f"{flag:g}" for flag in unknown)
-            raise DataError(
-                f"The annotations of '{self.spec.dataset}' have the visibility flag {found}.",
-                f"visibility_flags.value of the dataset spec explains only {sorted(settings.value.values())}.",
-            )
-        return codes
-
     def joints(self, keypoints: NDArray[np.float64]) -> NDArray[np.float64]:
         """Convert the dataset's keypoints (P, J, 3) with flags to the skeleton's joints (P, K, 3) with codes.
 
         Joints that the dataset does not know stand at 0, 0 with the code 5. A midpoint joint (the neck) is labelled
         only if both its ends are, and no better visible than the worse of them.
         """
-        keypoints = np.concatenate([keypoints[..., :2], self.codes(keypoints[..., 2])[..., None]], axis=-1)
+        keypoints = np.concatenate(
+            [keypoints[..., :2], visibility_codes(self.spec, keypoints[..., 2])[..., None]], axis=-1
+        )
         joints = np.zeros((len(keypoints), len(self._sources), 3))
         joints[..., 2] = NOT_IN_DATASET
         known = self._sources >= 0
@@ -168,11 +171,12 @@ class JointMapping:
         return out
 
 
-def check_some(count: int, where: str, hint: Sequence[str] = ()) -> None:
+def check_some(
+    count: int,
+    where: str,
+    todo: str = "Check data_filtering_params in the dataset spec and the keypoints in the annotation file.",
+) -> None:
     """Raise a `DataError` when nobody was selected."""
     if count:
         return
-    raise DataError(
-        f"{where} contains nobody to train on.",
-        " ".join(hint) or "Check data_filtering_params in the dataset spec and the keypoints in the annotation file.",
-    )
+    raise DataError(f"{where} contains nobody to train on.", todo)

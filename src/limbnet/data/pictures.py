@@ -19,9 +19,6 @@ _ORIENTATION_TAG = 0x0112
 #: What Pillow's decoders raise for damaged files.
 _DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError)
 
-#: Pictures larger than this (a side of 30,000 pixels, squared) are taken for a mistake or an attack.
-LARGEST_PICTURE = 30_000**2
-
 
 def read_picture(path: Path | str) -> NDArray[np.uint8]:
     """Read a picture as (height, width, 3) uint8 RGB, turned as its EXIF tag says.
@@ -90,11 +87,12 @@ def _opened(path: Path | str) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(BytesIO(content))
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+    except Image.DecompressionBombError as error:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise DataError(f"The picture '{path}' has more than {most:,} pixels.", "Make it smaller.") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         kind = "is empty" if not content else "is no picture of a known format, or its head is damaged"
         raise DataError(f"The file '{path}' {kind}.", "Use JPEG, PNG, WebP, BMP, TIFF or GIF.") from error
-    if image.width * image.height > LARGEST_PICTURE:
-        raise DataError(f"The picture '{path}' claims to be {image.width}x{image.height} pixels.", "Make it smaller.")
     return image
 
 
