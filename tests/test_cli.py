@@ -289,6 +289,16 @@ def test_a_closed_pipe_is_no_news() -> None:
         assert process.wait(20) == 141
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, Linux's disk that is always full")
+def test_a_full_disk_behind_standard_output_is_no_bug() -> None:
+    code = "import sys, limbnet.cli as cli; sys.exit(cli.main(['--help']))"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        1, "limbnet: The disk is full.\n  Free some space and repeat the command.\n",
+    )  # fmt: skip
+
+
 def test_exit_code_of_the_installed_command(root: Path) -> None:
     command = Path(sys.executable).with_name("limbnet")
     run = subprocess.run([command, "nonsense"], capture_output=True, text=True, check=False, env={"PATH": os.defpath})

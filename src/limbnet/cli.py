@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -50,12 +51,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output (`| head`) has gone; nobody is left to tell
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - keeps the interpreter quiet at exit
         return 141
-    except Exception as error:
-        shown = _print_traceback_when_debugging()
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-        hint = "" if shown else " (LIMBNET_DEBUG=1 shows where it happened)"
-        print(f"limbnet: this is a bug, please report it{hint}: {text}", file=sys.stderr)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            return _report_bug(error)
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - what is left to print would fail again at exit
+        print("limbnet: The disk is full.\n  Free some space and repeat the command.", file=sys.stderr)
         return 1
+    except Exception as error:
+        return _report_bug(error)
+
+
+def _report_bug(error: Exception) -> int:
+    shown = _print_traceback_when_debugging()
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    hint = "" if shown else " (LIMBNET_DEBUG=1 shows where it happened)"
+    print(f"limbnet: this is a bug, please report it{hint}: {text}", file=sys.stderr)
+    return 1
 
 
 def _dispatch(words: list[str]) -> int:

@@ -42,6 +42,11 @@ class _ConsoleHandler(logging.Handler):
         console().print(text, style=self.COLOURS.get(level), markup=False, soft_wrap=True)
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return `1 picture`, `2 pictures`; `many` for irregular words."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 @contextmanager
 def progress(*extra_columns: str) -> Iterator[Progress]:
     """Show progress bars with count, share, time gone and time left; `extra_columns` are rich text templates.

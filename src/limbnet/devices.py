@@ -39,16 +39,21 @@ def choose_devices(
 
 
 def choose_device(
-    device: str | None = None, gpus: int | None = None, gpu_index: Sequence[int] | None = None
+    device: str | None = None,
+    gpus: int | None = None,
+    gpu_index: Sequence[int] | None = None,
+    announce: bool = True,
 ) -> torch.device:
     """Return the one device of a command that works in one process; see `choose_devices`.
+
+    Without `announce` nothing is logged: whoever takes the device will.
 
     Raises:
         UsageError: several were asked for.
     """
     if (gpus or 1) > 1 or len(gpu_index or ()) > 1:
         raise UsageError("Several GPUs were asked for, but this command works on one.", "Give --gpu_index one number.")
-    return choose_devices(device, gpus, gpu_index)[0]
+    return choose_devices(device, gpus, gpu_index)[0] if announce else _chosen(device, gpus, gpu_index)[0]
 
 
 def _chosen(device: str | None, gpus: int | None, gpu_index: Sequence[int] | None) -> list[torch.device]:

@@ -41,7 +41,9 @@ def write_error(target: Path | str, error: OSError) -> LimbnetError:
         return LimbnetError(f"The disk is full: '{target}' was not written.", "Free some space and repeat the command.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return LimbnetError(f"No permission to write '{target}'.", "Choose another folder for the output.")
-    return LimbnetError(f"Cannot write '{target}': {error.strerror or error}.")
+    return LimbnetError(
+        f"Cannot write '{target}': {error.strerror or error}.", "Check the path, or choose another folder."
+    )
 
 
 def write_bytes(target: Path | str, content: bytes) -> None:

@@ -138,6 +138,41 @@ def test_no_readable_picture_is_an_error_and_leaves_earlier_results(dataset: Pat
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == earlier
 
 
+def test_pictures_of_another_size_than_annotated_are_told(
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    estimator, spec = knowing(dataset)
+    truth = json.loads((dataset / "truth.json").read_text())
+    height, width = truth["images"][0]["height"], truth["images"][0]["width"]
+    truth["images"][0]["width"] += 37
+    (dataset / "truth.json").write_text(json.dumps(truth))
+    evaluate(estimator, spec, tmp_path)
+    (line,) = [record.message for record in caplog.records if "will not match" in record.message]
+    assert f"is {height}x{width} pixels" in line
+    assert f"the annotations say {height}x{width + 37}" in line
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_keypoints": 0, "keypoints": [0] * 51}, "Nobody in '.*' is labelled"),
+        ({"iscrowd": 1}, "Nobody in '.*' is labelled"),
+        ({"num_keypoints": 17, "keypoints": [1, 1, 3] * 17}, "visibility flag 3"),
+    ],
+)
+def test_test_data_that_measure_nothing_are_refused(
+    dataset: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    estimator, spec = knowing(dataset)
+    truth = json.loads((dataset / "truth.json").read_text())
+    for annotation in truth["annotations"]:
+        annotation.update(changes)
+    (dataset / "truth.json").write_text(json.dumps(truth))
+    with pytest.raises(DataError, match=message):
+        evaluate(estimator, spec, tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
 def test_a_dataset_of_other_joints_is_refused(dataset: Path, tmp_path: Path) -> None:
     estimator, spec = knowing(dataset)
     other = spec.model_copy(update={"categories": (Category(keypoints=("bow", "stern")),)})

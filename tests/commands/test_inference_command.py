@@ -101,10 +101,22 @@ def test_one_picture_and_nothing_else(folder: Path, tiny_model: Path, tmp_path: 
     assert run("-m", tiny_model, "--input", "c.png", "--image_root_path", folder, "-r", tmp_path / "2") == 0
 
 
+def test_what_is_said_of_one_picture(
+    folder: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["inference", "-m", str(tiny_model), "--input", str(folder / "c.png"), "--device", "cpu"]
+    assert main([*words, "-r", str(tmp_path / "1")]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"0 people in 1 picture: {tmp_path / '1' / 'detections.json'}\n"
+    assert captured.err.count("Device: cpu") == 1
+    assert "Looking at 1 picture with torch" in captured.err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--input", "{folder}/b.jpg"], "None of the 1 pictures could be read"),
+        (["--input", "{folder}/b.jpg"], "b.jpg' is cut short or damaged"),
+        (["--input", "{folder}/lost.json"], "None of the 2 pictures could be read, as said above"),
         (["--input", "{folder}/more"], "contains no files"),
         (["--input", "{folder}/nothing"], "There is no"),
         (["--input", "{folder}", "--input_type", "image"], "is a folder, but --input_type says image"),
@@ -119,6 +131,7 @@ def test_mistakes_are_one_message_and_leave_earlier_results(
 ) -> None:
     (folder / "bad.json").write_text(json.dumps([7, "c.png", {"path": "c.png"}]))
     (folder / "empty.json").write_text("{}")
+    (folder / "lost.json").write_text(json.dumps(["lost.jpg", "b.jpg"]))
     results = folder / "results"
     results.mkdir()
     (results / "detections.json").write_text("earlier")
@@ -126,6 +139,7 @@ def test_mistakes_are_one_message_and_leave_earlier_results(
     assert run("-m", tiny_model, *filled, "-r", results) == 1
     captured = capsys.readouterr()
     assert message in captured.err
+    assert captured.err.count(message) == 1
     assert "Traceback" not in captured.err
     assert (results / "detections.json").read_text() == "earlier"
 

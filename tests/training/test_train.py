@@ -155,6 +155,23 @@ def test_results_go_to_the_checkpoint_dir_of_the_spec(make_spec: MakeSpec, tmp_p
     assert (tmp_path / "there" / "bpnet_model.tlt").is_file()
 
 
+def test_keys_without_effect_are_told_once(
+    make_spec: MakeSpec, few_pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = yaml.safe_load(few_pictures.read_text())
+    dataset["categories"][0]["skeleton"] = [[1, 2]]
+    (tmp_path / "dataset.json").write_text(json.dumps(dataset))
+    spec = make_spec(
+        num_epoch=1,
+        validation_every_n_epoch=1,
+        dataloader={"dataset_config": {"dataset_specs": {"few": str(tmp_path / "dataset.json")}}},
+    )
+    (tmp_path / "spec.yaml").write_text(resolved(spec))
+    words = ["train", "-e", str(tmp_path / "spec.yaml"), "-r", str(tmp_path / "run"), "--device", "cpu"]
+    assert main([*words, "-l", "WARNING"]) == 0
+    assert capsys.readouterr().err.count("'categories[0].skeleton' has no effect here") == 1
+
+
 def test_validation_without_test_data_is_an_error(make_spec: MakeSpec, few_pictures: Path, tmp_path: Path) -> None:
     dataset = yaml.safe_load(few_pictures.read_text())
     dataset["test_data"]["annotation_root_dir_path"] = "missing.json"

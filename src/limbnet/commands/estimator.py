@@ -65,10 +65,10 @@ def warn_about(result: Result[Any]) -> None:
 
 
 def _device(args: argparse.Namespace) -> str | None:
-    """Return the device that was asked for; without a wish the runtime takes its best."""
+    """Return the device that was asked for; without a wish the runtime takes its best. The runtime announces it."""
     if args.device is None and args.gpus is None and args.gpu_index is None:
         return None
-    return str(choose_device(args.device, args.gpus, args.gpu_index))
+    return str(choose_device(args.device, args.gpus, args.gpu_index, announce=False))
 
 
 def info_from_train_spec(spec: InferenceSpec, model: Path) -> ModelInfo:

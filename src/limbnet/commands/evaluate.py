@@ -10,7 +10,7 @@ from typing import Any
 
 from limbnet.commands import estimator as estimator_flags
 from limbnet.commands import flags
-from limbnet.console import progress
+from limbnet.console import counted, progress
 from limbnet.data.coco import CocoImage
 from limbnet.evaluation.bootstrap import bootstrap_ap
 from limbnet.evaluation.dataset import Evaluation, evaluate_dataset, load_test_data
@@ -64,6 +64,19 @@ def run(args: argparse.Namespace) -> None:
     print(json.dumps(outcome) if args.json else "\n".join(scores.summary))
 
 
+def warn_of_other_size(image: CocoImage, result: Result[Path]) -> None:
+    """Say when a picture is not the one that was annotated: its people cannot be matched."""
+    if result.poses is not None and result.poses.image_size != (image.height, image.width):
+        log.warning(
+            "The picture '%s' is %dx%d pixels (height x width, turned as its EXIF tag says), but the annotations say "
+            "%dx%d: its people will not match.",
+            image.path,
+            *result.poses.image_size,
+            image.height,
+            image.width,
+        )
+
+
 def evaluate(
     estimator: PoseEstimator,
     dataset_spec: DatasetSpec,
@@ -85,7 +98,8 @@ def evaluate(
         DataError: the annotation file is wrong, or no picture could be read.
     """
     data = load_test_data(dataset_spec, estimator.skeleton)
-    log.info("Evaluating %d pictures with %s on %s", len(data.images), estimator.engine.name, estimator.engine.device)
+    count = counted(len(data.images), "picture")
+    log.info("Evaluating %s with %s on %s", count, estimator.engine.name, estimator.engine.device)
     with (
         open_detections(results_dir / "detections.json", estimator.skeleton, inference_spec or {}) as detections,
         progress("{task.fields[people]} people") as bars,
@@ -99,6 +113,7 @@ def evaluate(
             meta = {"file_name": image.file_name, "height": image.height, "width": image.width}
             detections.add(detection_entry(result, str(image.path), {"image_id": image.id, "image_meta": meta}))
             estimator_flags.warn_about(result)
+            warn_of_other_size(image, result)
             bars.update(task, advance=1, people=people)
 
         evaluation = evaluate_dataset(estimator, data, on_result)

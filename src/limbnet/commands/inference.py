@@ -15,7 +15,7 @@ from typing import Any
 from limbnet.commands import estimator as estimator_flags
 from limbnet.commands import flags
 from limbnet.commands.pictures import Pictures, find_pictures
-from limbnet.console import progress
+from limbnet.console import counted, progress
 from limbnet.draw import DrawStyle
 from limbnet.errors import DataError
 from limbnet.runtime.detections import detection_entry, open_detections
@@ -59,7 +59,8 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(report.__dict__ | {"results_dir": str(args.results_dir)}))
     else:
-        print(f"{report.people} people in {report.pictures} pictures: {args.results_dir / 'detections.json'}")
+        people, seen = counted(report.people, "person", "people"), counted(report.pictures, "picture")
+        print(f"{people} in {seen}: {args.results_dir / 'detections.json'}")
 
 
 @dataclass
@@ -92,7 +93,8 @@ def inference(
         DataError: not a single picture could be read.
     """
     report = Report()
-    log.info("Looking at %d pictures with %s on %s", len(pictures), estimator.engine.name, estimator.engine.device)
+    count = counted(len(pictures), "picture")
+    log.info("Looking at %s with %s on %s", count, estimator.engine.name, estimator.engine.device)
     with (
         open_detections(
             results_dir / "detections.json", estimator.skeleton, inference_spec or {}, pictures.extra
@@ -111,13 +113,15 @@ def inference(
                     draw(result)
             else:
                 report.unreadable += 1
+                if result.error is not None and len(pictures) == 1:
+                    raise result.error
             estimator_flags.warn_about(result)
             detections.add(detection_entry(result, str(result.source), extra))
             bars.update(task, advance=1, people=report.people)
         if not report.pictures:
             raise DataError(
-                f"None of the {report.unreadable} pictures could be read; nothing was written.",
-                "The messages above say why.",
+                f"None of the {report.unreadable} pictures could be read, as said above; nothing was written.",
+                "Check --input and --image_root_path, or mend the pictures.",
             )
     if report.unreadable:
         log.warning("%d of %d pictures could not be read and were skipped.", report.unreadable, len(pictures))

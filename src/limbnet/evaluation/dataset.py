@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from limbnet.data.coco import CocoImage, load_coco
+from limbnet.data.people import visibility_codes
 from limbnet.errors import DataError, SpecError
 from limbnet.evaluation.coco import KeypointScores, evaluate_keypoints, sigmas_for
 from limbnet.runtime.predictor import PoseEstimator, Result
@@ -55,7 +56,7 @@ def load_test_data(spec: DatasetSpec, skeleton: Skeleton, part: Literal["train",
     """Read and check the annotation file of one part of a dataset.
 
     Raises:
-        DataError: the annotation file is wrong; all problems are listed.
+        DataError: the annotation file is wrong (all problems are listed), or nobody in it is labelled.
         SpecError: dataset and skeleton have no joint in common.
     """
     paths, category = spec.part(part), spec.category
@@ -71,6 +72,12 @@ def load_test_data(spec: DatasetSpec, skeleton: Skeleton, part: Literal["train",
         category,
         segmentations=False,
     )
+    if not dataset.people.labelled_count[~dataset.people.crowd].any():
+        raise DataError(
+            f"Nobody in '{dataset.annotation_file}' is labelled: there is nothing to measure against.",
+            f"Name a file with keypoints: annotation_root_dir_path of {part}_data in the dataset spec.",
+        )
+    visibility_codes(spec, dataset.people.keypoints[..., 2])  # refuses flags that the dataset spec does not explain
     sigmas = sigmas_for(category.keypoints, category.sigmas, skeleton)
     return TestData(dataset.annotation_file, dataset.images, category.keypoints, sigmas, category.id)
 

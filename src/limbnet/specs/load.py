@@ -27,13 +27,13 @@ log = logging.getLogger(__name__)
 AnySpec = TypeVar("AnySpec", bound=Section)
 
 
-def load_dataset_spec(path: Path | str) -> DatasetSpec:
-    """Read a dataset spec (JSON or YAML).
+def load_dataset_spec(path: Path | str, quiet: bool = False) -> DatasetSpec:
+    """Read a dataset spec (JSON or YAML); `quiet` when its keys without effect have been told before.
 
     Raises:
         SpecError: with every mistake in the file, one line each; so do the other `load_` functions.
     """
-    return _load(DatasetSpec, path)[0]
+    return _load(DatasetSpec, path, quiet)[0]
 
 
 def load_pose_config(path: Path | str | None) -> Skeleton:
@@ -77,7 +77,7 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _load(schema: type[AnySpec], path: Path | str) -> tuple[AnySpec, Source]:
+def _load(schema: type[AnySpec], path: Path | str, quiet: bool = False) -> tuple[AnySpec, Source]:
     source = read_source(path)
     if not isinstance(source.content, dict):
         raise SpecError(f"{path}: found {shown(source.content)}, expected a spec: lines of the form 'key: value'.")
@@ -91,7 +91,7 @@ def _load(schema: type[AnySpec], path: Path | str) -> tuple[AnySpec, Source]:
         problems += problem_lines(error, content, source)
     _refuse(source, problems)
     assert spec is not None
-    for line, text in sorted(reader.notices + list(_idle(spec, source, ()))):
+    for line, text in () if quiet else sorted(reader.notices + list(_idle(spec, source, ()))):
         log.warning("%s:%d: %s", path, line, text)
     return spec, source
 

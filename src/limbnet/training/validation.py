@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
 
-from limbnet.data.coco import CocoDataset, load_coco
 from limbnet.errors import LimbnetError, TrainingError
-from limbnet.evaluation.coco import evaluate_keypoints, sigmas_for
+from limbnet.evaluation.coco import evaluate_keypoints
+from limbnet.evaluation.dataset import TestData, load_test_data
 from limbnet.models.bodyposenet import BodyPoseNet
 from limbnet.models.info import ModelInfo
 from limbnet.runtime.predictor import PoseEstimator
 from limbnet.runtime.torch_engine import TorchEngine
 from limbnet.skeleton import Skeleton
-from limbnet.specs.dataset import Category
 from limbnet.specs.inference import InferenceSpec
 from limbnet.specs.load import load_dataset_spec, load_inference_spec
 from limbnet.specs.train import TrainSpec
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TestData:
-    """The test part of one dataset."""
-
-    __test__ = False  # not a test of pytest's
-
-    dataset: CocoDataset
-    category: Category
-    sigmas: tuple[float, ...]
 
 
 class Validator:
@@ -57,7 +44,7 @@ class Validator:
 
     def first_picture(self) -> Path:
         """Return a picture to rehearse with."""
-        return next(iter(self.data.values())).dataset.images[0].path
+        return next(iter(self.data.values())).images[0].path
 
     def estimator(self, model: nn.Module, info: ModelInfo, device: torch.device) -> PoseEstimator:
         """Put a network, which is taken over, behind the estimator that every command uses."""
@@ -72,27 +59,20 @@ class Validator:
 
 def _test_data(name: str, path: Path, skeleton: Skeleton) -> TestData:
     try:
-        spec = load_dataset_spec(path)
-        part = spec.part("test")
-        root = spec.root_directory_path
-        dataset = load_coco(
-            root / part.annotation_root_dir_path, root / part.images_root_dir_path, spec.category, False
-        )
+        return load_test_data(load_dataset_spec(path, quiet=True), skeleton)  # the training data told of its keys
     except LimbnetError as error:
         raise TrainingError(
             f"Validation needs the test data of dataset '{name}': {error}",
             "Set validation_every_n_epoch to 0 to train without validation.",
         ) from error
-    return TestData(dataset, spec.category, sigmas_for(spec.category.keypoints, spec.category.sigmas, skeleton))
 
 
 def _score(estimator: PoseEstimator, data: TestData) -> dict[str, float]:
-    images = data.dataset.images
     results: list[dict[str, Any]] = []
-    for result in estimator.stream(image.path for image in images):
+    for image, result in zip(data.images, estimator.stream(image.path for image in data.images), strict=True):
         if result.poses is None:
             log.warning("Validation counts no detections for a picture: %s", result.error)
             continue
-        results += result.poses.to_coco(images[result.index].id, data.category.keypoints, data.category.id)
-    scores = evaluate_keypoints(data.dataset.annotation_file, results, data.sigmas, data.category.id)
+        results += result.poses.to_coco(image.id, data.joints, data.category_id)
+    scores = evaluate_keypoints(data.annotation_file, results, data.sigmas, data.category_id)
     return {"AP": scores.ap, "AP50": float(scores.values[1]), "AR": float(scores.values[5])}
