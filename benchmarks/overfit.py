@@ -3,7 +3,11 @@
 Network and optimiser are those of specs/tiny_cpu.yaml; the pictures hold at least 20 labelled people, two of
 them at least five each. They are shown as they are, without augmentation, for `--epochs` epochs of one batch.
 
-Run: python benchmarks/overfit.py [--epochs N] [--keep FOLDER]
+With `--annotations` and `--images` so many pictures of another dataset are learnt, the most crowded of those whose
+people can all be assembled from perfect maps: both shoulders labelled, at least a fifth of the picture high. `--keep`
+leaves the model and a dataset spec over its pictures, which `int8.py` can measure.
+
+Run: python benchmarks/overfit.py [--epochs N] [--keep FOLDER] [--annotations FILE --images FOLDER --pictures 40]
 """
 
 from __future__ import annotations
@@ -13,7 +17,8 @@ import json
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +44,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=1100)
     parser.add_argument("--keep", type=Path, help="folder to leave the model in")
+    parser.add_argument("--annotations", type=Path, help="COCO keypoints of other pictures")
+    parser.add_argument("--images", type=Path, help="their folder")
+    parser.add_argument("--pictures", type=int, default=40, help="how many of them")
+    parser.add_argument("--batch", type=int, default=8)
     arguments = parser.parse_args()
-    set_up_logging("WARNING")
-    with tempfile.TemporaryDirectory() as folder:
-        dataset, people = eight_pictures(Path(folder))
+    set_up_logging("INFO" if arguments.annotations else "WARNING")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (arguments.keep or Path(temporary)).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        if arguments.annotations:
+            content = json.loads(arguments.annotations.read_text())
+            chosen = assemblable(content, arguments.pictures)
+            dataset, people = write_dataset(folder, content, chosen, arguments.images.resolve())
+        else:
+            dataset, people = eight_pictures(folder)
         begun = time.monotonic()
-        result = train(benchmark_spec(dataset, arguments.epochs), arguments.keep or folder, device="cpu")
+        result = train(benchmark_spec(dataset, arguments.epochs, arguments.batch), folder, device="cpu")
         seconds = time.monotonic() - begun
-    rows = [(picture, people[picture]) for picture in PICTURES]
+    rows = sorted(people.items())
     figures = outcome(result) | {"people": people.total(), "epochs": arguments.epochs, "seconds": round(seconds)}
     rows.append(("AP", f"{figures['ap']:.3f} (more than {WANTED} wanted)"))
     report("overfit", ("picture", "labelled people"), rows, figures)
@@ -55,27 +71,59 @@ def main() -> None:
 
 def eight_pictures(folder: Path) -> tuple[Path, Counter[int]]:
     """Write a dataset spec over the eight pictures; return it and the labelled people of each."""
-    spec = json.loads((ROOT / "specs/dataset_examples.json").read_text())
-    content = json.loads((EXAMPLES / spec["train_data"]["annotation_root_dir_path"]).read_text())
-    content["images"] = [image for image in content["images"] if image["id"] in PICTURES]
-    content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] in PICTURES]
-    people = Counter(entry["image_id"] for entry in content["annotations"] if entry["num_keypoints"])
-    if len(content["images"]) != 8 or people.total() < 20 or sum(count >= 5 for count in people.values()) < 2:
+    content = json.loads((EXAMPLES / "annotations/person_keypoints.json").read_text())
+    dataset, people = write_dataset(folder, content, PICTURES, EXAMPLES / "images")
+    if len(people) != 8 or people.total() < 20 or sum(count >= 5 for count in people.values()) < 2:
         raise SystemExit(f"examples/ has changed: eight pictures with 20 people are needed, found {dict(people)}")
+    return dataset, people
+
+
+def assemblable(content: dict[str, Any], number: int) -> list[int]:
+    """Return the ids of the most crowded pictures that perfect maps could solve."""
+    heights = {image["id"]: image["height"] for image in content["images"]}
+    people: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for entry in content["annotations"]:
+        if entry["num_keypoints"] or entry["iscrowd"]:
+            people[entry["image_id"]].append(entry)
+    solvable = [
+        image
+        for image, entries in people.items()
+        if all(can_be_assembled(entry) and 5 * entry["bbox"][3] >= heights[image] for entry in entries)
+    ]
+    return sorted(solvable, key=lambda image: (-len(people[image]), image))[:number]
+
+
+def can_be_assembled(entry: dict[str, Any]) -> bool:
+    """Tell whether a COCO annotation is one person with both shoulders, which give the neck that limbs meet at."""
+    left, right = (entry["keypoints"][3 * joint + 2] for joint in (5, 6))
+    return bool(not entry["iscrowd"] and left and right and entry["num_keypoints"] >= 6)
+
+
+def write_dataset(
+    folder: Path, content: dict[str, Any], pictures: Sequence[int], images: Path
+) -> tuple[Path, Counter[int]]:
+    """Write a dataset spec over some pictures of a COCO file; return it and the labelled people of each."""
+    content["images"] = [image for image in content["images"] if image["id"] in pictures]
+    content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] in pictures]
     (folder / "annotations.json").write_text(json.dumps(content))
+    spec = json.loads((ROOT / "specs/dataset_examples.json").read_text())
     for part in ("train_data", "test_data"):
-        spec[part]["annotation_root_dir_path"] = str(folder / "annotations.json")
-    spec |= {"root_directory_path": str(EXAMPLES), "duplicate_data_with_each_person_as_center": False}
+        spec[part] |= {
+            "annotation_root_dir_path": str(folder / "annotations.json"),
+            "images_root_dir_path": images.name,
+        }
+    spec |= {"root_directory_path": str(images.parent), "duplicate_data_with_each_person_as_center": False}
     (folder / "dataset.json").write_text(json.dumps(spec))
-    return folder / "dataset.json", people
+    return folder / "dataset.json", Counter(e["image_id"] for e in content["annotations"] if e["num_keypoints"])
 
 
-def benchmark_spec(dataset: Path, epochs: int) -> TrainSpec:
+def benchmark_spec(dataset: Path, epochs: int, batch: int) -> TrainSpec:
     """Return specs/tiny_cpu.yaml over other pictures, without augmentation."""
     content: dict[str, Any] = load_train_spec(ROOT / "specs/tiny_cpu.yaml").model_dump(by_alias=True)
-    content |= {"num_epoch": epochs, "checkpoint_n_epoch": epochs, "validation_every_n_epoch": epochs}
+    every = max(epochs // 8, 1)
+    content |= {"num_epoch": epochs, "checkpoint_n_epoch": every, "validation_every_n_epoch": every}
     loader = content["dataloader"]
-    loader["batch_size"] = len(PICTURES)
+    loader["batch_size"] = batch
     loader["image_config"]["image_dims"] |= {"height": SIZE[0], "width": SIZE[1]}
     inference = dataset.with_name("inference.yaml")
     inference.write_text(f"input_shape: {list(SIZE)}\nkeep_aspect_ratio_mode: pad_image_input\n")
