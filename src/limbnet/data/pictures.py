@@ -65,10 +65,10 @@ def _pixels(path: Path | str, at_least: tuple[int, int] | None) -> tuple[NDArray
                 height, width = _shown(image, at_least)
                 image.draft(None, (width, height))
             image.load()
-            upright = ImageOps.exif_transpose(image)
+            ImageOps.exif_transpose(image, in_place=True)
         except _DECODING_ERRORS as error:
             raise _damaged(path, error) from error
-        return rgb_pixels(upright), size
+        return rgb_pixels(image), size
 
 
 def _damaged(path: Path | str, error: Exception) -> DataError:
@@ -114,4 +114,4 @@ def rgb_pixels(image: Image.Image) -> NDArray[np.uint8]:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     # A copy: arrays that view Pillow's memory are read-only.
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB")).copy()
