@@ -108,11 +108,17 @@ def _finite(maps: NDArray[np.float32], name: str, warnings: list[str]) -> NDArra
     finite = np.isfinite(maps)
     if finite.all():
         return np.ascontiguousarray(maps, dtype=np.float32)
-    warnings.append(
-        f"{int(np.count_nonzero(~finite))} of {maps.size} values of the {name} are not finite and were taken as empty: "
-        "the network or its precision is at fault."
-    )
+    warnings.append(not_finite_warning(name, int(np.count_nonzero(~finite)), maps.size))
     return np.where(finite, maps, 0).astype(np.float32)
+
+
+def not_finite_warning(name: str, count: int, of: int | None = None) -> str:
+    """Return the warning about maps in which `count` values, of so many where that is known, are NaN or infinite."""
+    number = f"{count}" if of is None else f"{count} of {of}"
+    return (
+        f"{number} values of the {name} are not finite and were taken as empty: the network or its precision is at "
+        "fault."
+    )
 
 
 def _cap_warning(candidates: Candidates, skeleton: Skeleton, settings: DecoderSettings) -> tuple[str, ...]:

@@ -225,11 +225,15 @@ def descending(values: NDArray[np.float32]) -> NDArray[np.intp]:
 @lru_cache(maxsize=32)
 def _patch_matrix(row_kind: int, column_kind: int, smooth: bool) -> NDArray[np.float32]:
     """Return (100, 25): from the 5x5 cells around a cell to the 10x10 points of its patch, smoothed or not."""
-    return np.kron(_axis_matrix(row_kind, smooth), _axis_matrix(column_kind, smooth)).astype(np.float32)
+    return np.kron(axis_matrix(row_kind, smooth=smooth), axis_matrix(column_kind, smooth=smooth)).astype(np.float32)
 
 
-def _axis_matrix(kind: int, smooth: bool) -> NDArray[np.float64]:
-    """Return (10, 5) the same along one axis; smoothing sees zeros beyond the map, as in the original procedure."""
+def axis_matrix(kind: int, *, smooth: bool) -> NDArray[np.float64]:
+    """Return (10, 5): from 5 cells in a row to the 10 points of the middle one's patch, smoothed or not.
+
+    `kind` is what `_border_kind` says of the middle cell: smoothing sees zeros beyond the map, as in the original
+    procedure.
+    """
     kernel = np.sqrt(np.diff([math.erf(edge / math.sqrt(2)) for edge in KERNEL_EDGES]))
     kernel /= kernel.sum()
     reach = len(kernel) // 2

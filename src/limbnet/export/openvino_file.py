@@ -10,7 +10,7 @@ from limbnet.encryption import seal
 from limbnet.errors import missing_package
 from limbnet.files import write_bytes
 from limbnet.runtime.onnx_file import OnnxNetwork
-from limbnet.runtime.openvino_engine import RT_INFO, openvino_core
+from limbnet.runtime.openvino_engine import RT_INFO, read_network
 
 
 def write_openvino(path: Path, network: OnnxNetwork, key: str | None = None) -> None:
@@ -22,7 +22,7 @@ def write_openvino(path: Path, network: OnnxNetwork, key: str | None = None) -> 
         import openvino
     except ImportError:
         raise missing_package("openvino", "openvino", "Writing an OpenVINO file") from None
-    model = openvino_core().read_model(network.model.SerializeToString(), b"")
+    model = read_network(network)
     said = {
         "info": network.info.to_dict(),
         "signature": network.signature.to_dict(),

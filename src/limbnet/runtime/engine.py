@@ -9,7 +9,7 @@ does not ask.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from limbnet.models.info import ModelInfo
 
 if TYPE_CHECKING:
     from limbnet.decode.people import People
+
+#: How far an engine's graph decodes: not at all, or to `limbnet.runtime.candidates.PeakTables`.
+Decode = Literal["none", "peaks"]
 
 
 class Output(Protocol):
@@ -66,6 +69,7 @@ class Engine(Protocol):
         fixed_size: (height, width) when the engine takes no other input size, else None.
         max_batch: most pictures in one `run`, None for any number.
         preferred_batch: pictures in one `run` from which this engine gains; 1 where batches bring nothing.
+        decode: how far it decodes by itself, with `info.decoder`; the rest is what `Output.people` does.
     """
 
     @property
@@ -80,6 +84,8 @@ class Engine(Protocol):
     def max_batch(self) -> int | None: ...  # noqa: D102
     @property
     def preferred_batch(self) -> int: ...  # noqa: D102
+    @property
+    def decode(self) -> Decode: ...  # noqa: D102
 
     def run(self, images: NDArray[np.uint8]) -> Output:
         """Run the network on (B, H, W, 3) uint8 RGB pictures; H and W are multiples of the stride.

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from limbnet.devices import cpu_threads
 from limbnet.errors import DeviceError, ModelFileError, missing_package
-from limbnet.runtime.engine import Maps
+from limbnet.runtime.engine import Output
 from limbnet.runtime.onnx_file import Fallback, OnnxNetwork, read_onnx, refuse_stage
+from limbnet.runtime.trimming import with_trimmed_decoding
 from limbnet.runtime.unsigned import with_unsigned_activations
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
@@ -75,6 +76,7 @@ class OnnxRuntimeEngine:
         provider = provider or ("cpu" if device == "cpu" else "cuda")
         self.info = network.info
         self.signature = network.signature
+        self.decode = network.signature.decode
         self.name = f"onnxruntime{'' if provider != 'tensorrt' else ' tensorrt'} {network.signature.precision}"
         self.device = device
         self.fixed_size = network.signature.fixed_size
@@ -83,14 +85,12 @@ class OnnxRuntimeEngine:
         self._session = _session(network, device, provider, threads)
         self.provider = PROVIDERS[provider]
 
-    def run(self, images: NDArray[np.uint8]) -> Maps:
+    def run(self, images: NDArray[np.uint8]) -> Output:
         """Run the network on (B, H, W, 3) uint8 RGB pictures."""
         signature = self.signature
-        heatmaps, pafs = self._session.run(
-            [signature.heatmap_name, signature.paf_name],
-            {signature.input_name: signature.network_input(images, self.info)},
-        )
-        return signature.maps(heatmaps, pafs)
+        given = {signature.input_name: signature.network_input(images, self.info)}
+        return signature.output(self._session.run(list(signature.output_names), given))
+
 
 
 def _session(network: OnnxNetwork, device: str, provider: Provider, threads: int | None) -> Any:
@@ -108,7 +108,7 @@ def _session(network: OnnxNetwork, device: str, provider: Provider, threads: int
     options.log_severity_level = 3
     if provider == "cpu":
         options.intra_op_num_threads = cpu_threads(threads)
-    model = with_unsigned_activations(network.model) if provider == "cpu" else network.model
+    model = with_trimmed_decoding(with_unsigned_activations(network.model)) if provider == "cpu" else network.model
     arguments: dict[str, Any] = {}
     if provider != "cpu":
         arguments["device_id"] = int(device.partition(":")[2] or 0)

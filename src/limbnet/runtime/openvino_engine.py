@@ -7,7 +7,7 @@ picture of its own; single pictures take longer, many pictures less.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,9 +19,10 @@ from limbnet.devices import cpu_threads
 from limbnet.errors import DeviceError, ModelFileError, missing_package
 from limbnet.models.filekinds import FileKind, read_model_file
 from limbnet.models.info import ModelInfo
-from limbnet.runtime.engine import Maps
+from limbnet.runtime.engine import Output
 from limbnet.runtime.onnx_file import Fallback, OnnxNetwork, read_onnx, refuse_stage
 from limbnet.runtime.signature import Signature
+from limbnet.runtime.trimming import with_trimmed_decoding
 
 if TYPE_CHECKING:
     import openvino
@@ -80,6 +81,7 @@ class OpenVinoEngine:
     ) -> None:
         self.info = info
         self.signature = signature
+        self.decode = signature.decode
         self.name = f"openvino{'' if mode == 'latency' else ' throughput'} {signature.precision}"
         self.device = device
         self.fixed_size = signature.fixed_size
@@ -91,38 +93,30 @@ class OpenVinoEngine:
             self._requests += [self.compiled.create_infer_request() for _ in range(count - 1)]
         self.preferred_batch = len(self._requests)
 
-    def run(self, images: NDArray[np.uint8]) -> Maps:
+    def run(self, images: NDArray[np.uint8]) -> Output:
         """Run the network on (B, H, W, 3) uint8 RGB pictures: at once, or one on each stream in throughput mode."""
         values = self.signature.network_input(images, self.info)
         if len(self._requests) == 1 or self.max_batch is not None:
-            return self._maps([self._answer(self._requests[0], values, wait=True)])
+            (request,) = self._start([values])
+            return self.signature.output(self._answer(request))
         answers = []
         for start in range(0, len(values), len(self._requests)):
             part = values[start : start + len(self._requests)]
-            busy = [
-                self._answer(request, part[number : number + 1], wait=False)
-                for number, request in enumerate(self._requests[: len(part)])
-            ]
-            for request in busy:
-                request.wait()
-            answers += [self._maps([request]) for request in busy]
-        return Maps(
-            np.concatenate([answer.heatmaps for answer in answers]), np.concatenate([answer.pafs for answer in answers])
-        )
+            answers += [self._answer(request) for request in self._start(np.split(part, len(part)))]
+        return self.signature.output([np.concatenate(each) for each in zip(*answers, strict=True)])
 
-    def _answer(self, request: Any, values: NDArray[Any], *, wait: bool) -> Any:
-        request.start_async({self.signature.input_name: values}, share_inputs=True)
-        if wait:
-            request.wait()
-        return request
+    def _start(self, inputs: Sequence[NDArray[Any]]) -> list[Any]:
+        """Start a request for each input and return them."""
+        busy = self._requests[: len(inputs)]
+        for request, values in zip(busy, inputs, strict=True):
+            request.start_async({self.signature.input_name: values}, share_inputs=True)
+        return busy
 
-    def _maps(self, requests: list[Any]) -> Maps:
-        (request,) = requests
-        # Copied: the request's buffers are used again by the next run.
-        heatmaps = request.get_tensor(self.signature.heatmap_name).data
-        pafs = request.get_tensor(self.signature.paf_name).data
-        maps = self.signature.maps(heatmaps, pafs)
-        return Maps(np.array(maps.heatmaps), np.array(maps.pafs))
+    def _answer(self, request: Any) -> list[NDArray[Any]]:
+        """Wait for a request; its outputs are copied, for the next run uses the request's buffers again."""
+        request.wait()
+        return [np.array(request.get_tensor(name).data) for name in self.signature.output_names]
+
 
 
 def read_openvino(
@@ -134,7 +128,7 @@ def read_openvino(
     try:
         if kind is not FileKind.OPENVINO:
             network = read_onnx(path, key, fallback)
-            return core.read_model(network.model.SerializeToString(), b""), network.info, network.signature
+            return read_network(network), network.info, network.signature
         _, weights = read_model_file(path.with_suffix(".bin"), key)
         model = core.read_model(content, weights)
     except RuntimeError as error:
@@ -148,10 +142,14 @@ def read_openvino(
     return model, ModelInfo.from_dict(said["info"]), Signature.from_dict(said["signature"])
 
 
+def read_network(network: OnnxNetwork) -> openvino.Model:
+    """Let OpenVINO read an ONNX network."""
+    return openvino_core().read_model(with_trimmed_decoding(network.model).SerializeToString(), b"")
+
+
 def from_network(network: OnnxNetwork, mode: Mode = "latency", threads: int | None = None) -> OpenVinoEngine:
     """Compile an ONNX network that has been read."""
-    model = openvino_core().read_model(network.model.SerializeToString(), b"")
-    return OpenVinoEngine(model, network.info, network.signature, mode=mode, threads=threads)
+    return OpenVinoEngine(read_network(network), network.info, network.signature, mode=mode, threads=threads)
 
 
 def compiled_model(content: bytes) -> openvino.CompiledModel:

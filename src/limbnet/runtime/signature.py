@@ -5,6 +5,7 @@ ONNX, OpenVINO and TensorRT files of one network share a signature, so the engin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -12,11 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbnet.models.info import ModelInfo
-from limbnet.runtime.engine import Maps
+from limbnet.runtime.candidates import PeakTables
+from limbnet.runtime.engine import Decode, Maps, Output
 
 InputType = Literal["uint8", "float32"]
 DataFormat = Literal["channels_last", "channels_first"]
 Precision = Literal["fp32", "fp16", "int8"]
+
+#: Outputs of a graph that decodes up to peaks; see `limbnet.runtime.candidates.PeakTables`.
+DECODED = ("peaks", "peaks_found", "limb_scores", "not_finite")
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Signature:
         precision: of most of the arithmetic.
         fixed_size: (height, width) when the graph takes no other, else None.
         fixed_batch: pictures in one run when the graph takes no other number, else None.
+        decode: how far the graph decodes its maps, by the decoder settings of the model's info. The rest is the host's.
     """
 
     input_name: str = "input_1:0"
@@ -45,6 +51,12 @@ class Signature:
     precision: Precision = "fp32"
     fixed_size: tuple[int, int] | None = None
     fixed_batch: int | None = None
+    decode: Decode = "none"
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the graph's outputs, in the order in which `output` takes them."""
+        return (self.heatmap_name, self.paf_name) if self.decode == "none" else DECODED
 
     def network_input(self, images: NDArray[np.uint8], info: ModelInfo) -> NDArray[Any]:
         """Turn (B, H, W, 3) uint8 RGB into the tensor that the graph takes."""
@@ -57,6 +69,13 @@ class Signature:
         if self.data_format == "channels_first":
             values = values.transpose(0, 3, 1, 2)
         return np.ascontiguousarray(values)
+
+    def output(self, values: Sequence[NDArray[Any]]) -> Output:
+        """Turn the graph's outputs, named as in `output_names`, into what an engine returns."""
+        if self.decode == "none":
+            heatmaps, pafs = values
+            return self.maps(heatmaps, pafs)
+        return PeakTables(*values)
 
     def maps(self, heatmaps: NDArray[Any], pafs: NDArray[Any]) -> Maps:
         """Turn the graph's outputs into maps (B, channels, h, w) float32 at the network's stride."""

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from limbnet.errors import DeviceError, ModelFileError, UsageError, missing_package
-from limbnet.runtime.engine import Maps
+from limbnet.runtime.engine import Output
 from limbnet.runtime.engine_file import EngineHeader, Flavour, check_runs_here, read_engine
 from limbnet.runtime.onnx_file import Fallback, refuse_stage
 
@@ -51,6 +51,7 @@ class TensorRtEngine:
         self._device = torch.device(device)
         check_runs_here(header, path, str(trt.__version__), gpu_architecture(self._device))
         self.info, self.signature = header.info, header.signature
+        self.decode = header.signature.decode
         self.name = f"{header.flavour} {header.signature.precision}"
         self.device = str(self._device)
         smallest, _, largest = header.shapes
@@ -71,7 +72,7 @@ class TensorRtEngine:
             self._engine, self._context = engine, engine.create_execution_context()
             self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
-    def run(self, images: NDArray[np.uint8]) -> Maps:
+    def run(self, images: NDArray[np.uint8]) -> Output:
         """Run the network on (B, H, W, 3) uint8 RGB pictures.
 
         Raises:
@@ -79,7 +80,7 @@ class TensorRtEngine:
         """
         values = self.signature.network_input(images, self.info)
         self._check_shape(values.shape)
-        names = (self.signature.heatmap_name, self.signature.paf_name)
+        names = self.signature.output_names
         with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
             given = torch.from_numpy(values).to(self._device, non_blocking=True)
             self._context.set_input_shape(self.signature.input_name, tuple(values.shape))
@@ -91,8 +92,8 @@ class TensorRtEngine:
                 self._context.set_tensor_address(name, outputs[name].data_ptr())
             if not self._context.execute_async_v3(self._stream.cuda_stream):
                 raise DeviceError(f"{self.name} failed to run on {self.device}: see TensorRT's message above.")
-            heatmaps, pafs = (outputs[name].cpu().numpy() for name in names)
-        return self.signature.maps(heatmaps, pafs)
+            values = [outputs[name].cpu().numpy() for name in names]
+        return self.signature.output(values)
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:
         bounds = zip(self._smallest, shape, self._largest, strict=True)

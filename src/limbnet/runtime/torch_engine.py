@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from limbnet.devices import choose_device, set_threads
 from limbnet.errors import SpecError
 from limbnet.models.info import ModelInfo
-from limbnet.runtime.engine import Maps
+from limbnet.runtime.engine import Decode, Maps
 
 if TYPE_CHECKING:
     from limbnet.models.bodyposenet import BodyPoseNet
@@ -56,6 +56,7 @@ class TorchEngine:
     fixed_size: tuple[int, int] | None = None
     max_batch: int | None = None
     name = "torch fp32"
+    decode: Decode = "none"
 
     def __init__(
         self,
