@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 
 from limbnet.draw import (
     DrawStyle,
@@ -87,6 +89,18 @@ def test_people_anywhere_on_pictures_of_any_size(
     picture = np.full((*shape, 3), 128, np.uint8)
     drawn = draw_poses(picture, stick(*points, shape=shape), DrawStyle(show_scores=scores))
     assert drawn.shape == picture.shape
+
+
+def test_arrays_files_and_pil_images_are_drawn_alike(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    points = np.array([[[10, 10], [30, 30]]], np.float32)
+    skeleton = Skeleton.from_names("stick", ("a", "b"), [("a", "b")])
+    poses = Poses(points, np.ones((1, 2), np.float32), np.ones(1, np.float32), skeleton, (40, 60))
+    Image.fromarray(picture).save(tmp_path / "picture.png")
+    drawn = poses.draw(picture)
+    assert (drawn != picture).any()
+    for same in (Image.fromarray(picture), tmp_path / "picture.png", str(tmp_path / "picture.png")):
+        np.testing.assert_array_equal(poses.draw(same), drawn)
 
 
 def test_nobody_leaves_the_picture_as_it_is() -> None:

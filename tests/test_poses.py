@@ -33,6 +33,10 @@ def test_results_are_by_name_in_the_order_of_the_dataset() -> None:
     assert json.loads(json.dumps([first, second])) == [first, second]
 
 
+def test_without_a_dataset_results_have_the_skeletons_joints() -> None:
+    assert TWO.to_coco() == TWO.to_coco(0, STICK.joints)
+
+
 def test_a_joint_at_the_corner_was_found_although_it_stands_at_zero() -> None:
     """The original takes 0, 0 for missing."""
     corner = Poses(np.zeros((1, 3, 2), np.float32), np.ones((1, 3), np.float32), np.ones(1, np.float32), STICK, (9, 9))

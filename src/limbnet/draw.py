@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
+from limbnet.data.pictures import read_picture, rgb_pixels
 from limbnet.poses import Poses
 from limbnet.skeleton import Skeleton
 
@@ -47,8 +50,11 @@ class DrawStyle:
     colours: tuple[Colour, ...] | None = None
 
 
-def draw_poses(image: Picture, poses: Poses, style: DrawStyle | None = None) -> Picture:
-    """Return a copy of the RGB picture with everybody drawn on it, large people first: small ones stay visible."""
+def draw_poses(image: Picture | Image.Image | Path | str, poses: Poses, style: DrawStyle | None = None) -> Picture:
+    """Return a copy of the RGB picture with everybody drawn on it, large people first: small ones stay visible.
+
+    The picture may be an array, a PIL image or a path.
+    """
     style = style or DrawStyle()
     drawn = _as_rgb(image).copy()
     sizes = [person_size(points) for points in poses.keypoints]
@@ -246,6 +252,10 @@ def _resized(image: Picture, width: int, height: int) -> Picture:
     return np.asarray(cv2.resize(image, (width, height), interpolation=method), dtype=np.uint8)
 
 
-def _as_rgb(image: Picture) -> Picture:
-    """Accept grey pictures as well."""
+def _as_rgb(image: Picture | Image.Image | Path | str) -> Picture:
+    """Accept files, PIL images and grey pictures as well."""
+    if isinstance(image, str | Path):
+        return read_picture(image)
+    if isinstance(image, Image.Image):
+        return rgb_pixels(ImageOps.exif_transpose(image))
     return np.repeat(image[..., None], 3, axis=-1) if image.ndim == 2 else image[..., :3]

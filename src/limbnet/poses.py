@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 from limbnet.skeleton import Skeleton
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from PIL.Image import Image
+
     from limbnet.draw import DrawStyle
 
 #: Decimals of coordinates in result files: a thousandth of a pixel.
@@ -88,13 +92,17 @@ class Poses:
                 out[:, target, 2] = self.joint_scores[:, source]
         return out
 
-    def to_coco(self, image_id: int, joints: tuple[str, ...], category_id: int = 1) -> list[dict[str, Any]]:
+    def to_coco(
+        self, image_id: int = 0, joints: tuple[str, ...] | None = None, category_id: int = 1
+    ) -> list[dict[str, Any]]:
         """Return COCO keypoint results, one dict a person, with the joints a dataset names, in its order.
+
+        Without `joints` they are the skeleton's own.
 
         A joint that was found has the third number 1, one that was not is 0, 0, 0. Coordinates are rounded to a
         thousandth of a pixel.
         """
-        ordered = self.in_order(joints)
+        ordered = self.in_order(self.skeleton.joints if joints is None else joints)
         results = []
         for points, score in zip(ordered, self.scores, strict=True):
             marked = points.astype(np.float64)
@@ -119,8 +127,16 @@ class Poses:
             "scores": self.scores.astype(float).tolist(),
         }
 
-    def draw(self, image: NDArray[np.uint8], style: DrawStyle | None = None) -> NDArray[np.uint8]:
-        """Return a copy of the RGB picture (h, w, 3) with the people drawn on it."""
+    def draw(self, image: NDArray[np.uint8] | Image | Path | str, style: DrawStyle | None = None) -> NDArray[np.uint8]:
+        """Return the picture as (h, w, 3) uint8 RGB with the people drawn on it.
+
+        Args:
+            image: the picture they were found in: an RGB array, which stays as it is, a PIL image or a path.
+            style: how; see `limbnet.draw.DrawStyle`.
+
+        Raises:
+            DataError: the file at a path cannot be read.
+        """
         from limbnet.draw import draw_poses
 
         return draw_poses(image, self, style)
