@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -61,7 +62,9 @@ class Place:
         if self.world_size == 1:
             return model
         devices = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
+        with warnings.catch_warnings():  # the newer name of broadcast_buffers is unknown to torch 2.11
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
 
     def mean(self, values: Tensor) -> Tensor:
         """Return the mean of a tensor over all processes; every process must call it."""

@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from limbnet.console import counted
 from limbnet.data.loader import Batch, TrainingData, network_input
 from limbnet.devices import choose_devices
 from limbnet.errors import TrainingError
@@ -106,9 +107,9 @@ def train_at(place: Place, spec: TrainSpec, results: Path, key: str | None) -> T
 def _introduce(data: TrainingData, place: Place, state: TrainingState) -> None:
     parameters = count_parameters(state.model)
     log.info(
-        "%s samples, %d steps an epoch, %s parameters, %s.",
-        f"{len(data):,}",
-        data.steps_per_epoch,
+        "%s, %s an epoch, %s parameters, %s.",
+        counted(len(data), "sample"),
+        counted(data.steps_per_epoch, "step"),
         f"{parameters:,}",
         state.precision,
     )
@@ -309,7 +310,7 @@ class Trainer:
         best = self.folder.best_path if self.state.best else None
         if self.place.speaks:
             self.folder.save_final(self.state)
-            log.info("Trained %d epochs. Model: '%s'.", self.state.epoch, final)
+            log.info("Trained %s. Model: '%s'.", counted(self.state.epoch, "epoch"), final)
             if best:
                 log.info("Best: AP %.4f in epoch %d, '%s'.", self.state.best["AP"], self.state.best["epoch"], best)
         return TrainingResult(final, self.state.epoch, self.state.history, best, self.state.best.get("AP"))

@@ -10,14 +10,12 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from limbnet.console import progress
-from limbnet.files import write_error, write_text
+from limbnet.files import write_text
 from limbnet.status import StatusLog
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+from limbnet.training.events import EventFile
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +56,7 @@ class Recorder:
         self.log_every, self.summary_every = log_every, summary_every
         self._first_step = epoch * steps_per_epoch
         self._status = StatusLog(folder, "train")
-        self._events: SummaryWriter | None = None
+        self._events: EventFile | None = None
         self._busy = 0.0  # seconds spent training, validation and checkpoints aside
         self._since: float | None = None
         self._steps = 0
@@ -66,10 +64,8 @@ class Recorder:
 
     def __enter__(self) -> Self:
         if not self.silent:
-            from torch.utils.tensorboard import SummaryWriter
-
             # Steps that a killed run had told about and that are now repeated are taken back.
-            self._events = SummaryWriter(str(self.folder / "events"), purge_step=self._first_step)
+            self._events = EventFile(self.folder / "events", self._first_step)
             self._context = progress("loss {task.fields[loss]}", "{task.fields[speed]} images/s")
             self._bars = self._context.__enter__()
             total = self.epochs * self.steps_per_epoch
@@ -174,14 +170,8 @@ class Recorder:
         return str(timedelta(seconds=round(self._busy_now() / max(1, self._steps) * left)))
 
     def _summaries(self, values: Mapping[str, float], step: int) -> None:
-        if self._events is None:
-            return
-        try:
-            for name, value in values.items():
-                self._events.add_scalar(name, value, step)
-            self._events.flush()
-        except OSError as error:
-            raise write_error(self.folder / "events", error) from error
+        if self._events is not None:
+            self._events.scalars(values, step)
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
