@@ -49,7 +49,7 @@ class Crops:
     @property
     def areas(self) -> NDArray[np.float64]:
         """(N,) width times height, what OKS suppression takes for a person's area."""
-        return self.sizes.prod(axis=1)
+        return np.asarray(self.sizes.prod(axis=1))
 
     def to_picture(self, points: NDArray[np.floating], map_size: tuple[int, int]) -> NDArray[np.float64]:
         """Map cells (N, K, 2) x, y of maps of (height, width) to the picture."""
