@@ -171,6 +171,25 @@ def test_other_samples_are_noticed(make_spec: MakeSpec, few_pictures: Path, tmp_
         train(spec, tmp_path / "run", device="cpu")
 
 
+def test_a_run_goes_on_when_its_data_and_specs_have_moved(
+    root: Path, make_spec: MakeSpec, few_pictures: Path, tmp_path: Path
+) -> None:
+    train(make_spec(num_epoch=1), tmp_path / "run", device="cpu")
+    (tmp_path / "moved.json").write_text(few_pictures.read_text())
+    skeleton = json.loads((root / "specs/bpnet_18joints.json").read_text())
+    (tmp_path / "skeleton.json").write_text(json.dumps(skeleton))
+    moved = {
+        "dataset_config": {"dataset_specs": {"few": str(tmp_path / "moved.json")}},
+        "pose_config": {"pose_config_path": str(tmp_path / "skeleton.json")},
+    }
+    assert train(make_spec(num_epoch=2, dataloader=moved), tmp_path / "run", device="cpu").epochs == 2
+    for key in ("skeleton", "skeleton_edge_names"):
+        skeleton["categories"][0][key] = skeleton["categories"][0][key][::-1]
+    (tmp_path / "skeleton.json").write_text(json.dumps(skeleton))
+    with pytest.raises(TrainingError, match=r"skeleton\.limbs: "):
+        train(make_spec(num_epoch=2, dataloader=moved), tmp_path / "run", device="cpu")
+
+
 def test_a_run_may_be_made_longer(make_spec: MakeSpec, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     train(make_spec(num_epoch=1), tmp_path, device="cpu")
     result = train(make_spec(num_epoch=2, log_every_n_secs=7, validation_every_n_epoch=1), tmp_path, device="cpu")

@@ -23,11 +23,15 @@ log = logging.getLogger(__name__)
 
 SUFFIX = ".tlt"
 
-#: Keys of a train spec that may change between the beginning of a run and its end: they leave the weights alone.
+#: Keys of a train spec that may change between the beginning of a run and its end: they leave the weights alone. Those
+#: that say where data lie are among them, because the skeleton and the samples themselves are compared.
 FREE_KEYS = frozenset(
     {
         "checkpoint_dir",
         "checkpoint_n_epoch",
+        "dataloader.dataset_config.root_data_path",
+        "dataloader.dataset_config.train_records_folder_path",
+        "dataloader.pose_config.pose_config_path",
         "dataloader.workers",
         "final_model_name",
         "inference_spec",
@@ -38,6 +42,10 @@ FREE_KEYS = frozenset(
         "validation_every_n_epoch",
     }
 )
+
+
+#: Of the datasets only the names count, not the paths of their specs.
+DATASETS = "dataloader.dataset_config.dataset_specs"
 
 
 @dataclass
@@ -145,12 +153,12 @@ class CheckpointFolder:
         Raises:
             TrainingError: names every key that differs.
         """
-        theirs = dict(flattened(loaded.info.spec)) | dict(flattened((loaded.training or {})["facts"]))
-        ours = dict(flattened(self.info.spec)) | dict(flattened(self.facts))
+        theirs = _decisive(loaded.info, (loaded.training or {})["facts"])
+        ours = _decisive(self.info, self.facts)
         differing = [
             f"{key}: {theirs.get(key)!r} then, {ours.get(key)!r} now"
             for key in sorted(theirs.keys() | ours.keys())
-            if key not in FREE_KEYS and theirs.get(key) != ours.get(key)
+            if theirs.get(key) != ours.get(key)
         ]
         if differing:
             raise TrainingError(
@@ -163,6 +171,16 @@ class CheckpointFolder:
             log.warning(
                 "num_epoch was %s and is %s now: the learning rate follows the new length from here.", then, now
             )
+
+
+def _decisive(info: ModelInfo, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return everything that decides the weights of a run, by dotted keys."""
+    values = dict(flattened(info.spec)) | dict(flattened(facts))
+    values = {key: value for key, value in values.items() if key not in FREE_KEYS}
+    datasets = {key for key in values if key.startswith(f"{DATASETS}.")}
+    names = sorted(key.removeprefix(f"{DATASETS}.") for key in datasets)
+    skeleton = {"skeleton.joints": info.skeleton.joints, "skeleton.limbs": info.skeleton.limbs}
+    return {key: value for key, value in values.items() if key not in datasets} | {DATASETS: names} | skeleton
 
 
 def flattened(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
