@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from limbnet.decode.people import People
 from limbnet.errors import ModelFileError
 from limbnet.models.info import ModelInfo
 from limbnet.runtime.engine import Engine, Maps
@@ -20,6 +21,17 @@ TOLERANCES: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2}
 
 #: A joint that moved by more than this many pixels of the network's input counts as moved.
 MOVED = 1.0
+
+#: How far a graph's decoder may be from the host's on the maps of another run of the network: pixels of the input, and
+#: the share by which maps are changed to tell a tie from a mistake. Between two runs a runtime may round float16, or to
+#: int8, in other places: one with the decoder behind it, one without.
+SAME: dict[Precision, tuple[float, float]] = {"fp32": (0.05, 1e-5), "fp16": (0.5, 1e-3), "int8": (0.5, 1e-3)}
+
+#: How often maps are changed.
+TRIALS = 8
+
+#: What became of a picture's people in a graph's decoder.
+Agreement = Literal["same", "tie", "different"]
 
 #: How near its threshold a value may lie to be called a tie, as a share of the threshold.
 TIE = 0.02
@@ -39,6 +51,8 @@ class Deviation:
         largest_move: in pixels of the network's input.
         lost, gained: joints that only torch, only the file found, on people matched or not.
         ties: of those, the ones whose heatmap value lies within 2 % of the decoder's threshold: picture, joint, value.
+        decoded: where the file decodes inside its graph, what became of each picture, by name: whether its people are
+            the ones that the host finds on the same maps. None for a file that returns maps.
     """
 
     engine: str
@@ -52,6 +66,7 @@ class Deviation:
     lost: int = 0
     gained: int = 0
     ties: list[tuple[str, str, float]] = field(default_factory=list)
+    decoded: dict[str, Agreement] | None = None
 
     @property
     def largest(self) -> float:
@@ -67,22 +82,38 @@ class Deviation:
             f"{self.engine} against torch on {self.pictures} pictures: largest deviation {self.largest:.1e} of the "
             f"range, mean {max(self.heatmaps['mean'], self.pafs['mean']):.1e}; {self.people[1]} people "
             f"({self.people[0]} in torch), {self.moved} of {self.joints} joints moved by more than a pixel, "
-            f"{self.lost} lost, {self.gained} gained"
+            f"{self.lost} lost, {self.gained} gained{self._decoded_text()}"
         )
+
+    def _decoded_text(self) -> str:
+        if self.decoded is None:
+            return ""
+        found = list(self.decoded.values())
+        ties = f" ({found.count('tie')} more but for a tie)" if "tie" in found else ""
+        return f"; decoded in the graph: the host's people in {found.count('same')} of {len(found)} pictures{ties}"
 
 
 def compare(
-    reference: Engine, engine: Engine, pictures: Sequence[tuple[str, NDArray[np.uint8]]], batch: int = 1
+    reference: Engine,
+    engine: Engine,
+    pictures: Sequence[tuple[str, NDArray[np.uint8]]],
+    batch: int = 1,
+    *,
+    decoder: Engine | None = None,
+    precision: Precision = "fp32",
 ) -> Deviation:
     """Run both engines on pictures that fill the network's input and compare.
 
     Args:
         reference: torch.
-        engine: the exported file.
+        engine: the exported network; returns maps.
         pictures: (name, (H, W, 3) uint8 RGB), all of one size.
         batch: pictures in one run.
+        decoder: the same network on the same runtime, decoding inside its graph, when that is what was exported: the
+            people are then its.
+        precision: of the exported network.
     """
-    deviation = Deviation(engine.name, pictures=len(pictures))
+    deviation = Deviation(engine.name, pictures=len(pictures), decoded=None if decoder is None else {})
     heatmaps, pafs = _Difference("heatmaps"), _Difference("pafs")
     for start in range(0, len(pictures), batch):
         part = pictures[start : start + batch]
@@ -92,8 +123,14 @@ def compare(
         expected, found = _maps(reference, images), _maps(engine, images)
         heatmaps.add(expected.heatmaps[: len(part)], found.heatmaps[: len(part)], engine)
         pafs.add(expected.pafs[: len(part)], found.pafs[: len(part)], engine)
+        answer = found if decoder is None else decoder.run(images)
         for index, (name, _) in enumerate(part):
-            _compare_people(deviation, name, (expected, found), index, reference.info)
+            people = answer.people(index, engine.info, engine.info.decoder)
+            _compare_people(
+                deviation, name, expected.people(index, engine.info, engine.info.decoder), people, engine.info
+            )
+            if deviation.decoded is not None:
+                deviation.decoded[name] = agreement(found, index, people, engine.info, precision)
     deviation.heatmaps, deviation.pafs = heatmaps.shares(), pafs.shares()
     return deviation
 
@@ -141,9 +178,49 @@ def _maps(engine: Engine, images: NDArray[np.uint8]) -> Maps:
     return output
 
 
-def _compare_people(deviation: Deviation, picture: str, maps: tuple[Maps, Maps], index: int, info: ModelInfo) -> None:
+def agreement(maps: Maps, index: int, people: People, info: ModelInfo, precision: Precision = "fp32") -> Agreement:
+    """Tell whether people are the ones that the host finds on maps.
+
+    It is a tie when they are not, but the host too finds others as soon as its maps change by the rounding of the
+    precision: then a decision hangs on less than that.
+    """
+    settings, (pixels, rounding) = info.decoder, SAME[precision]
+    expected = maps.people(index, info, settings)
+    if same_people(expected, people, pixels):
+        return "same"
+    rng = np.random.default_rng(0)
+    heatmaps, pafs = maps.heatmaps[index : index + 1], maps.pafs[index : index + 1]
+    for _ in range(TRIALS):
+        nudged = [
+            one * rng.uniform(1 - rounding, 1 + rounding, one.shape).astype(np.float32) for one in (heatmaps, pafs)
+        ]
+        if not same_people(expected, Maps(nudged[0], nudged[1]).people(0, info, settings), pixels):
+            return "tie"
+    return "different"
+
+
+def same_people(one: People, other: People, pixels: float) -> bool:
+    """Tell whether two results hold the same people with the same joints, at most so many pixels apart."""
+    pairs = match_people(one.keypoints, other.keypoints)
+    if not len(one) == len(other) == len(pairs):
+        return False
+    first, second = (people.keypoints[[pair[side] for pair in pairs]] for side, people in enumerate((one, other)))
+    return bool(np.allclose(first, second, rtol=0, atol=pixels, equal_nan=True))
+
+
+def check_decoding(deviation: Deviation) -> None:
+    """Raise a `ModelFileError` when a file that decodes inside its graph finds other people than the host."""
+    wrong = [name for name, found in (deviation.decoded or {}).items() if found == "different"]
+    if wrong:
+        raise ModelFileError(
+            f"The file finds other people on {deviation.engine} than the host's decoder does on the same maps, in "
+            f"{', '.join(wrong)}. Nothing was written.",
+            "Export with --decode none, and please report it with the model: this is a mistake in the export.",
+        )
+
+
+def _compare_people(deviation: Deviation, picture: str, before: People, after: People, info: ModelInfo) -> None:
     """Match the people of one picture and count what became of their joints."""
-    before, after = (one.people(index, info, info.decoder) for one in maps)
     deviation.people = (deviation.people[0] + len(before.keypoints), deviation.people[1] + len(after.keypoints))
     single_before, single_after = np.isfinite(before.keypoints[..., 0]), np.isfinite(after.keypoints[..., 0])
     for first, second in match_people(before.keypoints, after.keypoints):

@@ -15,9 +15,11 @@ import numpy as np
 
 from limbnet.export.decoder_limbs import add_limbs
 from limbnet.export.decoder_peaks import MapSize, add_peaks
+from limbnet.export.graph import set_signature
 from limbnet.export.operators import Operators, Value
 from limbnet.export.wiring import copy_model, replace_nodes
 from limbnet.models.info import ModelInfo
+from limbnet.runtime.onnx_file import OnnxNetwork, network_of
 from limbnet.runtime.signature import Signature
 from limbnet.runtime.trimming import PREFIX
 
@@ -25,6 +27,21 @@ if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
 
 LARGEST = float(np.finfo(np.float32).max)
+
+
+def decoding_network(network: OnnxNetwork) -> OnnxNetwork:
+    """Return a network that returns maps as one that decodes them, by the settings that it carries."""
+    signature = replace(network.signature, decode="peaks")
+    model = with_decoding(network.model, network.info, signature)
+    set_signature(model, network.info, signature, network.model_hash)
+    return network_of(model, network.path)
+
+
+def maps_network(network: OnnxNetwork) -> OnnxNetwork:
+    """Return a network that decodes as one that returns maps."""
+    model, signature = without_decoding(network.model, network.signature)
+    set_signature(model, network.info, signature, network.model_hash)
+    return network_of(model, network.path)
 
 
 def with_decoding(model: ModelProto, info: ModelInfo, signature: Signature) -> ModelProto:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,8 @@ from limbnet.data.pictures import read_picture
 from limbnet.encryption import seal
 from limbnet.errors import ModelFileError, UsageError
 from limbnet.export.accuracy import AccuracyLimit
-from limbnet.export.check import Deviation, check_tolerance, compare
+from limbnet.export.check import Deviation, check_decoding, check_tolerance, compare
+from limbnet.export.decoder_graph import decoding_network
 from limbnet.export.executed import Int8Share, shares
 from limbnet.export.graph import build_graph, model_hash, set_signature
 from limbnet.export.half import check_half_range, to_half
@@ -30,7 +33,7 @@ from limbnet.files import write_bytes, write_json
 from limbnet.geometry import check_input_size
 from limbnet.models.checkpoint import load_model
 from limbnet.models.info import ModelInfo
-from limbnet.runtime.engine import Engine
+from limbnet.runtime.engine import Decode, Engine
 from limbnet.runtime.onnx_file import OnnxNetwork, network_of
 from limbnet.runtime.onnxruntime_engine import OnnxRuntimeEngine
 from limbnet.runtime.signature import DataFormat, InputType, Precision, Signature
@@ -63,6 +66,8 @@ class ExportSettings:
         float_layers: convolutions that stay float in INT8; the heads when None.
         threads: CPU threads of calibration and check.
         sensitivity: rank the layers by what INT8 costs each of them; by AP where a dataset is given.
+        decode: how far the graph decodes its maps.
+        max_peaks: peaks that it keeps for each joint, the model's own number when None.
     """
 
     precision: Precision = "fp32"
@@ -75,6 +80,25 @@ class ExportSettings:
     float_layers: tuple[str, ...] | None = None
     threads: int | None = None
     sensitivity: bool = False
+    decode: Decode = "none"
+    max_peaks: int | None = None
+
+    def check(self) -> None:
+        """Raise a `UsageError` for settings that contradict one another."""
+        if self.sensitivity and self.fixed_batch not in (None, 1):
+            raise UsageError(
+                "The sensitivity report runs single pictures.", "Leave the batch open (--static_batch_size)."
+            )
+        if self.decode != "none" and self.sdk_compatible:
+            raise UsageError(
+                "A file for NVIDIA's SDKs returns maps, which they decode.",
+                "Choose --decode none or leave --sdk_compatible_model out.",
+            )
+        if self.decode == "none" and self.max_peaks is not None:
+            raise UsageError(
+                "The number of peaks is built into files that decode only.",
+                "Add --decode peaks, or leave --max_peaks out.",
+            )
 
     def signature(self) -> Signature:
         """The tensors of the file, under BodyPoseNet's names."""
@@ -169,15 +193,15 @@ def export_file(
         DataError: calibration pictures, tensor file or cache are wrong.
         ModelFileError: the checkpoint cannot be read, or the file is not what torch computes.
     """
+    settings.check()
     if output.exists() and not overwrite:
         raise UsageError(f"'{output}' exists.", "Choose another output, or add --overwrite.")
     loaded = load_model(model, key)
-    if settings.sensitivity and settings.fixed_batch not in (None, 1):
-        raise UsageError("The sensitivity report runs single pictures.", "Leave the batch open (--static_batch_size).")
     calibration = calibration or Calibration()
     size = settings.size or loaded.info.input_size
     check_input_size(size, loaded.info.stride)
-    info = replace(loaded.info, input_size=size, version=__version__)
+    decoder = replace(loaded.info.decoder, max_peaks=settings.max_peaks or loaded.info.decoder.max_peaks)
+    info = replace(loaded.info, input_size=size, version=__version__, decoder=decoder)
     source = None
     if settings.precision == "int8":
         source = find_source(calibration, size, info, model_hash(loaded.model, info))
@@ -196,16 +220,20 @@ def export_file(
                 accuracy=accuracy,
             )  # fmt: skip
         graph = _to_int8(graph, ranges, info, settings, report)
-    network = network_of(graph, output)
+    maps = network_of(graph, output)
+    network = maps if settings.decode == "none" else decoding_network(maps)
     reference = TorchEngine(loaded.model, loaded.info, "cpu")
-    for engine in _engines(network, settings):
-        report.deviations.append(compare(reference, engine, named, settings.fixed_batch or 1))
+    for engine, decoding in _engines(maps, network, settings):
+        report.deviations.append(
+            compare(reference, engine, named, settings.fixed_batch or 1, decoder=decoding, precision=settings.precision)
+        )
         log.debug("%s", report.deviations[-1])
         check_tolerance(report.deviations[-1], settings.precision)
+        check_decoding(report.deviations[-1])
     _check_agreement(report.deviations)
     if accuracy is not None:
         report.accuracy = accuracy.check(reference, OnnxRuntimeEngine(network, threads=settings.threads), size)
-    content = graph.SerializeToString()
+    content = network.model.SerializeToString()
     write_bytes(output, seal(content, key) if key is not None else content)
     write_json(report.path, report.to_dict())
     return network, report
@@ -246,16 +274,20 @@ def _rank(
         )
 
 
-def _engines(network: OnnxNetwork, settings: ExportSettings) -> list[Engine]:
-    """Return the runtimes that a file is compared in: ONNX Runtime, and for INT8 OpenVINO too where it is installed."""
-    from importlib.util import find_spec
-
-    engines: list[Engine] = [OnnxRuntimeEngine(network, threads=settings.threads)]
-    if settings.precision == "int8" and find_spec("openvino") is not None:
+def _engines(
+    maps: OnnxNetwork, network: OnnxNetwork, settings: ExportSettings
+) -> Iterator[tuple[Engine, Engine | None]]:
+    """Yield the runtimes that a file is compared in, each as an engine that returns maps and one that decodes (None
+    when the file does not): ONNX Runtime, and where more than float convolutions is at stake OpenVINO too where it is
+    installed.
+    """
+    openings: list[Callable[[OnnxNetwork], Engine]] = [partial(OnnxRuntimeEngine, threads=settings.threads)]
+    if (settings.precision == "int8" or network is not maps) and find_spec("openvino") is not None:
         from limbnet.runtime.openvino_engine import from_network
 
-        engines.append(from_network(network, threads=settings.threads))
-    return engines
+        openings.append(partial(from_network, threads=settings.threads))
+    for opened in openings:
+        yield opened(maps), None if network is maps else opened(network)
 
 
 def _check_agreement(deviations: Sequence[Deviation]) -> None:

@@ -16,6 +16,7 @@ from limbnet.errors import LimbnetError, SpecError
 from limbnet.geometry import Fit, FitMode, fit
 from limbnet.models.info import ModelInfo
 from limbnet.poses import Poses
+from limbnet.runtime.candidates import check_settings
 from limbnet.runtime.engine import Engine, Maps, Output
 from limbnet.runtime.inputs import as_picture
 from limbnet.runtime.pipeline import Pipeline, Stages
@@ -78,10 +79,11 @@ class PoseEstimator:
         loaders: threads that read pictures in `stream`; None chooses by the machine.
 
     Raises:
-        SpecError: `input_size` is no multiple of the stride, or a scale is not positive.
+        SpecError: `input_size` is no multiple of the stride, a scale is not positive, or the engine decodes inside its
+            graph and cannot do what was asked for: average maps, or decode by other settings than its own (see
+            `limbnet.runtime.candidates.check_settings`).
 
-    An engine of a fixed input size, or one that decodes inside its graph, cannot do everything; what it cannot is
-    switched off with a warning.
+    An engine of a fixed input size cannot do everything; what it cannot is switched off with a warning.
     """
 
     def __init__(
@@ -105,6 +107,8 @@ class PoseEstimator:
         if self.scales[0] <= 0:
             raise SpecError(f"scales holds {self.scales[0]}.", "Scales are factors on the input size, above 0.")
         fit(self.input_size, self.input_size, self.fit_mode, self.info.stride)  # refuses what cannot be
+        if engine.decode != "none":
+            self._check_decoding()
         self._obey_fixed_size()
 
     @classmethod
@@ -222,10 +226,7 @@ class PoseEstimator:
         heatmaps, pafs = [], []
         for output, place in answer:
             if not isinstance(output, Maps):
-                raise SpecError(
-                    f"The model runs on {self.engine.name} and decodes inside its graph, so it gives no maps.",
-                    "Use one scale without mirroring, or export the model with --decode none.",
-                )
+                raise self._without_maps("there are no maps")
             heatmaps.append(output.heatmaps[place])
             pafs.append(output.pafs[place])
         heat, paf = mean_maps(prepared.views, heatmaps, pafs, self.skeleton, self.info.stride)
@@ -249,6 +250,18 @@ class PoseEstimator:
         )
         found = prepared.warnings + people.warnings
         return Result(prepared.index, prepared.source, poses, picture=prepared.picture, warnings=found)
+
+    def _check_decoding(self) -> None:
+        """Raise a `SpecError` when an engine that decodes inside its graph was asked for what only the host can do."""
+        if self.flip or self.scales != (1.0,):
+            raise self._without_maps("maps of several scales, or of the mirrored picture, cannot be averaged")
+        check_settings(self.info.decoder, self.settings)
+
+    def _without_maps(self, so: str) -> SpecError:
+        return SpecError(
+            f"The model ({self.engine.name}) decodes inside its graph: {so}.",
+            "Use one scale without mirroring, or export the model with --decode none.",
+        )
 
     def _obey_fixed_size(self) -> None:
         """Switch off what an engine of a fixed input size cannot do, saying so."""

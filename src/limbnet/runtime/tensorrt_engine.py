@@ -92,8 +92,8 @@ class TensorRtEngine:
                 self._context.set_tensor_address(name, outputs[name].data_ptr())
             if not self._context.execute_async_v3(self._stream.cuda_stream):
                 raise DeviceError(f"{self.name} failed to run on {self.device}: see TensorRT's message above.")
-            values = [outputs[name].cpu().numpy() for name in names]
-        return self.signature.output(values)
+            answer = [outputs[name].cpu().numpy() for name in names]
+        return self.signature.output(answer)
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:
         bounds = zip(self._smallest, shape, self._largest, strict=True)
