@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from limbnet.errors import DataError
-from limbnet.export.cache import check_cache, read_cache, write_cache
+from limbnet.export.cache import as_cached, check_cache, read_cache, write_cache
 
 RANGES = {"input_1:0": 0.49609375, "stage1/conv1/relu": 3.25}
 
@@ -33,6 +35,13 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     }
     check_cache(cache, path, "cd" * 32, RANGES, "minmax")
     check_cache(cache, path, "cd" * 32, RANGES, None)
+
+
+@given(st.floats(0, 1e6))
+def test_cached_ranges_are_a_fixed_point(limit: float) -> None:
+    once = as_cached({"a": limit})
+    assert as_cached(once) == once
+    assert np.float32(once["a"] / 127) == np.float32(limit / 127)
 
 
 def test_a_cache_of_tensorrt_is_read(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from lively import SIZE
 
 from limbnet.cli import main
 from limbnet.commands.convert import _bytes
+from limbnet.encryption import seal
 from limbnet.errors import DataError, DeviceError, ModelFileError, SpecError, UsageError
 from limbnet.export.cache import write_cache
 from limbnet.export.converting import ConvertSettings, convert_file, with_precision
@@ -140,9 +141,9 @@ def test_another_models_cache_is_refused(float_file: Path, ranges, tmp_path: Pat
         convert_file(float_file, ConvertSettings(tmp_path / "x.xml", "int8", tmp_path / "other.bin"))
 
 
-def test_int8_files_stay_int8_and_outputs_stay_whole(int8_network, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is int8 and cannot be made fp32"):
-        with_precision(int8_network, "fp32", None)
+def test_half_precision_stays_and_outputs_stay_whole(network, int8_network, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is fp16 and cannot be made int8"):
+        with_precision(with_precision(network, "fp16", None), "int8", None)
     assert with_precision(int8_network, "int8", None) is int8_network
     (tmp_path / "x.xml").write_text("mine")
     write_bytes(tmp_path / "i.onnx", int8_network.model.SerializeToString())
@@ -157,6 +158,30 @@ def test_half_precision_of_a_file(network, pictures) -> None:
     difference = np.abs(expected.heatmaps - found.heatmaps).max() / np.ptp(expected.heatmaps)
     assert 1e-6 < difference < 2e-2
     assert len(half.model.SerializeToString()) < 0.6 * len(network.model.SerializeToString())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_int8_files_become_float_again(network, int8_network, pictures, precision: str, caplog) -> None:
+    """The manual exports INT8 and converts that file to FP16: what is lost then are only the weights' last bits."""
+    back = with_precision(int8_network, precision, None)
+    assert "weights stay rounded to int8" in caplog.text
+    operations = {node.op_type for node in back.model.graph.node}
+    assert not {"QuantizeLinear", "DequantizeLinear"} & operations
+    assert back.signature.precision == precision
+    whole, quantised, found = (
+        OnnxRuntimeEngine(one, threads=1).run(pictures).heatmaps for one in (network, int8_network, back)
+    )
+    lost, before = (np.abs(maps - whole).mean() / np.ptp(whole) for maps in (found, quantised))
+    assert 1e-6 < lost < before
+
+
+def test_the_manuals_fp16_line_takes_an_int8_file(int8_network, tmp_path: Path) -> None:
+    source, engine = tmp_path / "bpnet_model.deploy.etlt", tmp_path / "bpnet_model.fp16.deploy.engine"
+    write_bytes(source, seal(int8_network.model.SerializeToString(), "secret"))
+    shape = "1x64x96x3"
+    line = ["convert", str(source), "-k", "secret", "-t", "fp16", "-e", str(engine), "-p"]
+    assert main([*line, f"input_1:0,{shape},{shape},{shape}", "--gpu_arch", "sm89"]) == 0
+    assert read_engine(engine, "secret")[0].signature.precision == "fp16"
 
 
 def test_workspace_is_read_as_the_manual_writes_it() -> None:

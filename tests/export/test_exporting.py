@@ -18,6 +18,7 @@ from limbnet.export.exporting import ExportSettings, export_file
 from limbnet.export.int8 import Calibration
 from limbnet.models.checkpoint import save_model
 from limbnet.runtime.load import load_engine
+from limbnet.runtime.onnx_file import read_onnx
 from limbnet.runtime.torch_engine import TorchEngine
 
 
@@ -58,10 +59,11 @@ def test_int8_command_end_to_end(
     near = np.abs(engine.run(pictures).heatmaps - openvino.run(pictures).heatmaps).mean()
     assert near < 5e-3 * np.ptp(engine.run(pictures).heatmaps)
 
-    before = Path("cal.bin").read_bytes()
+    before, graph = Path("cal.bin").read_bytes(), read_onnx("int8.etlt", "secret").model.graph.SerializeToString()
     assert main([*line[:-1], "--overwrite"]) == 0
     assert "Calibration is skipped" in capsys.readouterr().err
     assert Path("cal.bin").read_bytes() == before
+    assert read_onnx("int8.etlt", "secret").model.graph.SerializeToString() == graph
 
 
 def test_float_command_writes_beside_the_model(checkpoint: Path, pictures, info, tmp_path: Path, monkeypatch) -> None:
@@ -103,6 +105,26 @@ def test_bad_input_before_any_work(checkpoint: Path, image_dir: Path, tmp_path: 
     assert main(["export", "-m", str(tmp_path / "none.tlt"), "-o", str(output)]) == 1
     assert main(["export", "-m", str(checkpoint), "-o", str(output), "--max_ap_drop", "0.01"]) == 2
     assert main(["export", "-m", str(checkpoint), "-o", str(output), "--data_type", "int4"]) == 2
+    for percentile in ("0", "150", "nan"):
+        assert main(["export", "-m", str(checkpoint), "-o", str(output), "--percentile", percentile]) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--gpu_arch", "sm35"], "builds for no GPU architecture 'sm35'"),
+        (["--gpu_arch", "sm86", "--opt_batch_size", "4"], "Use --max_batch_size 4"),
+    ],
+)
+def test_an_engine_that_cannot_be_built_stops_the_export_before_it_begins(
+    words: list[str], says: str, checkpoint: Path, image_dir: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx-cu12 is not installed: pip install limbnet[tensorrt]")
+    monkeypatch.chdir(tmp_path)
+    line = ["export", "-m", str(checkpoint), "-o", "o.onnx", "--data_type", "int8", "--engine_file", "o.engine"]
+    assert main([*line, "--cal_image_dir", str(image_dir), *words]) != 0
+    assert says in capsys.readouterr().err
+    assert not [path for path in tmp_path.iterdir() if path.name != "results"]
 
 
 def test_bad_calibration(checkpoint: Path, image_dir: Path, tmp_path: Path) -> None:

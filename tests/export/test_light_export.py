@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, numpy_helper
 
 from limbnet.export.calibrate import calibrate
+from limbnet.export.dequantise import dequantise
 from limbnet.export.executed import share_in_onnxruntime, share_in_openvino
 from limbnet.export.graph import build_graph
 from limbnet.export.quantise import calibrated_tensors, head_layers, int8_weight, quantise
@@ -21,7 +22,7 @@ from limbnet.runtime.onnx_file import network_of
 from limbnet.runtime.onnxruntime_engine import OnnxRuntimeEngine
 from limbnet.runtime.signature import Signature
 from limbnet.runtime.torch_engine import TorchEngine
-from limbnet.runtime.unsigned import with_unsigned_activations
+from limbnet.runtime.unsigned import SATURATING, with_unsigned_activations
 from limbnet.specs.train import BackboneAttributes
 
 pytestmark = pytest.mark.slow  # torch takes long to trace 75 convolutions
@@ -85,6 +86,23 @@ def test_int8_runs_as_integers_in_both_runtimes(
     found = OnnxRuntimeEngine(network_of(quantised, Path("light.int8.onnx")), threads=1).run(pictures)
     for ours, theirs in ((found.heatmaps, expected.heatmaps), (found.pafs, expected.pafs)):
         assert np.abs(ours - theirs).mean() < 0.06 * np.ptp(theirs)
+
+
+def test_relu6_is_bounded_again_when_int8_is_taken_out(graph: ModelProto) -> None:
+    tensors = calibrated_tensors(graph)
+    quantised = quantise(graph, dict.fromkeys(tensors, 5.0), head_layers(graph))
+    assert any(node.doc_string == SATURATING for node in quantised.graph.node)
+    back = dequantise(quantised)
+    assert not any(node.doc_string == SATURATING for node in back.graph.node)
+    count = [[node.op_type for node in one.graph.node].count("Clip") for one in (graph, back)]
+    assert count[0] == count[1] > 0
+    bounds = {node.input[2] for node in back.graph.node if node.op_type == "Clip" and node.input[2].endswith("highest")}
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in back.graph.initializer}
+    assert bounds
+    assert all(stored[name].shape == () and float(stored[name]) == pytest.approx(5.0) for name in bounds)
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3), dtype=np.uint8)
+    maps = OnnxRuntimeEngine(network_of(back, Path("back.onnx")), threads=1).run(pixels)
+    assert np.isfinite(maps.heatmaps).all()
 
 
 def test_the_bias_of_a_dead_channel_fits_into_32_bits() -> None:

@@ -165,23 +165,24 @@ class _Joined(argparse.Action):
         setattr(namespace, self.dest, [item for part in values for item in part])
 
 
-def _number(low: float, kind: Callable[[str], Any], expected: str) -> Callable[[str], Any]:
+def _number(low: float, kind: Callable[[str], Any], expected: str, high: float = float("inf")) -> Callable[[str], Any]:
     def convert(text: str) -> Any:
         try:
             value = kind(text)
         except ValueError:
             value = None
-        if value is None or not low <= value < float("inf"):
+        if value is None or not low <= value <= high or value == float("inf"):
             raise argparse.ArgumentTypeError(f"found '{text}', expected {expected}")
         return value
 
     return convert
 
 
-#: Types of flags: a whole number from 1, one from 0, and a number from 0.
+#: Types of flags: a whole number from 1, one from 0, a number from 0, and a percentile that leaves most values in.
 positive: Callable[[str], int] = _number(1, int, "a whole number from 1")
 not_negative: Callable[[str], int] = _number(0, int, "a whole number from 0")
 amount: Callable[[str], float] = _number(0, float, "a number from 0")
+percentile: Callable[[str], float] = _number(50, float, "a number from 50 to 100", 100)
 
 
 def indices(text: str) -> list[int]:

@@ -51,10 +51,10 @@ class AccuracyLimit:
         log.info("AP of the file minus AP of torch: %s", interval)
         if self.max_ap_drop is not None and -interval.value > self.max_ap_drop:
             raise ModelFileError(
-                f"The exported file loses {-interval.value:.4f} AP, more than --max_ap_drop {self.max_ap_drop}. "
-                "Nothing was written.",
-                "Calibrate with more pictures or another --calibration method, or keep the layers in float that "
-                "--sensitivity ranks first (--float_layers).",
+                f"The exported file loses {-interval.value:.4f} AP, more than --max_ap_drop {self.max_ap_drop}: "
+                "it was not written.",
+                "Calibrate with more pictures or another --calibration method into a new --cal_cache_file, or keep the "
+                "layers in float that --sensitivity ranks first (--float_layers).",
             )
         return result
 

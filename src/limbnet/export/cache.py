@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from limbnet.errors import DataError
 from limbnet.export.quantise import STEPS
 from limbnet.export.ranges import Method
@@ -46,6 +48,11 @@ class CalibrationCache:
     ranges: Mapping[str, float]
     algorithm: str
     model_hash: str = ""
+
+
+def as_cached(ranges: Mapping[str, float]) -> dict[str, float]:
+    """Return ranges as a cache gives them back, its scales being float32: so a second export writes the same graph."""
+    return {tensor: float(np.float32(limit / STEPS)) * STEPS for tensor, limit in ranges.items()}
 
 
 def write_cache(path: Path | str, ranges: Mapping[str, float], method: Method, model_hash: str) -> None:
@@ -100,7 +107,7 @@ def check_cache(
     if cache.model_hash and cache.model_hash != model_hash:
         raise DataError(
             f"The calibration cache '{path}' belongs to another model "
-            f"({cache.model_hash[:12]}, this one is {model_hash[:12]}).",
+            f"({cache.model_hash[:12]}, this one is {model_hash[:12] or 'not by limbnet'}).",
             anew,
         )
     missing = [tensor for tensor in tensors if tensor not in cache.ranges]

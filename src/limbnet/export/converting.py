@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from limbnet.errors import UsageError, nearest
 from limbnet.export.cache import check_cache, read_cache
+from limbnet.export.dequantise import dequantise
 from limbnet.export.engines import EngineRequest, write_engine_file
 from limbnet.export.graph import set_signature
 from limbnet.export.half import to_half
@@ -15,6 +17,8 @@ from limbnet.export.quantise import calibrated_tensors, head_layers, quantise
 from limbnet.export.tensorrt_build import Profile
 from limbnet.runtime.onnx_file import Fallback, OnnxNetwork, network_of, read_onnx
 from limbnet.runtime.signature import Precision
+
+log = logging.getLogger(__name__)
 
 Order = Literal["nchw", "nhwc", "nc"]
 
@@ -72,41 +76,46 @@ def convert_file(
         DeviceError: the runtime is missing, or there is no such GPU.
     """
     request = EngineRequest(settings.engine_file, settings.architectures, 1, settings.max_batch, settings.workspace)
-    request.check(overwrite=overwrite)
     network = read_onnx(source, key, fallback)
     _check_outputs(network, settings.outputs)
     size = _size(network, settings)
     profile = _profile(network, settings)
+    request.check(overwrite=overwrite)
     network = with_precision(network, settings.precision, settings.cache_file)
     write_engine_file(network, request, size, profile=profile, key=key)
     return network
 
 
 def with_precision(network: OnnxNetwork, precision: Precision | None, cache_file: Path | None) -> OnnxNetwork:
-    """Return the network in another precision; INT8 takes its ranges from a calibration cache.
+    """Return the network in another precision.
+
+    INT8 takes its ranges from a calibration cache. An INT8 file becomes float again with its rounded weights.
 
     Raises:
         UsageError: the change is impossible.
         DataError: the cache is of another model.
     """
-    own = network.signature.precision
+    own, model = network.signature.precision, network.model
     if precision is None or precision == own:
         return network
-    if own != "fp32":
+    if own == "fp16":
         raise UsageError(
             f"'{network.path}' is {own} and cannot be made {precision}.", "Leave -t out, or convert the fp32 export."
         )
+    if own == "int8":
+        log.warning("'%s' is int8: its weights stay rounded to int8. The fp32 export is more exact.", network.path)
+        model = dequantise(model)
     if precision == "fp16":
-        model = to_half(network.model)
-    else:
+        model = to_half(model)
+    elif precision == "int8":
         if cache_file is None:
             raise UsageError(
                 f"'{network.path}' is {own}: INT8 needs the scales of a calibration cache.",
                 "Give it with -c, or export with --data_type int8 and convert that file.",
             )
-        tensors, cache = calibrated_tensors(network.model), read_cache(cache_file)
+        tensors, cache = calibrated_tensors(model), read_cache(cache_file)
         check_cache(cache, cache_file, network.model_hash, tensors, None)
-        model = quantise(network.model, cache.ranges, head_layers(network.model))
+        model = quantise(model, cache.ranges, head_layers(model))
     changed = replace(network.signature, precision=precision)
     set_signature(model, network.info, changed, network.model_hash)
     return network_of(model, network.path)

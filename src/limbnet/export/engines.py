@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
-from limbnet.errors import UsageError
+from limbnet.errors import UsageError, missing_package
 from limbnet.export.openvino_file import write_openvino
-from limbnet.export.tensorrt_build import Profile, build_engine
+from limbnet.export.tensorrt_build import Profile, build_engine, find_builder
 from limbnet.runtime.engine_file import write_engine
 from limbnet.runtime.onnx_file import OnnxNetwork
 
@@ -29,10 +30,29 @@ class EngineRequest:
     max_batch: int = 1
     workspace: int | None = None
 
+    @property
+    def is_openvino(self) -> bool:
+        """Tell whose file it is."""
+        return self.path.suffix.lower() == ".xml"
+
     def check(self, *, overwrite: bool) -> None:
-        """Raise a `UsageError` when the file exists and may not be replaced."""
+        """Find out before any long work whether the file can be built.
+
+        Raises:
+            UsageError: it exists and may not be replaced, or the batches contradict each other.
+            DeviceError: the runtime is missing, or there is no such GPU.
+        """
         if self.path.exists() and not overwrite:
             raise UsageError(f"'{self.path}' exists.", "Choose another engine file, or add --overwrite.")
+        if self.best_batch > self.max_batch:
+            raise UsageError(
+                f"The engine is to be tuned for batches of {self.best_batch}, but takes {self.max_batch} at most.",
+                f"Use --max_batch_size {self.best_batch}.",
+            )
+        if not self.is_openvino:
+            find_builder(self.architectures)
+        elif find_spec("openvino") is None:
+            raise missing_package("openvino", "openvino", "Writing an OpenVINO file")
 
 
 def write_engine_file(
@@ -56,11 +76,9 @@ def write_engine_file(
         DeviceError: the runtime is missing, or there is no such GPU.
         ModelFileError: the runtime refuses the network.
     """
-    if request.path.suffix.lower() == ".xml":
+    if request.is_openvino:
         write_openvino(request.path, network, key)
         return
-    profile = profile or Profile.strict(
-        network.signature, size, min(request.best_batch, request.max_batch), request.max_batch
-    )
+    profile = profile or Profile.strict(network.signature, size, request.best_batch, request.max_batch)
     header, plan = build_engine(network, profile, architectures=request.architectures, workspace=request.workspace)
     write_engine(request.path, header, plan, key)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from limbnet.console import progress
 from limbnet.data.calibration import CalibrationPictures, TensorFile, choose_pictures, write_tensor_file
 from limbnet.errors import DataError, UsageError
-from limbnet.export.cache import CalibrationCache, check_cache, read_cache, write_cache
+from limbnet.export.cache import CalibrationCache, as_cached, check_cache, read_cache, write_cache
 from limbnet.export.calibrate import calibrate
 from limbnet.export.quantise import calibrated_tensors
 from limbnet.export.ranges import DEFAULT_METHOD, Method
@@ -117,6 +117,7 @@ def int8_ranges(
             graph, tensors, batches, info, method=method, percentile=calibration.percentile, threads=threads,
             done=lambda: bars.advance(task),
         )  # fmt: skip
+    ranges = as_cached(ranges)
     if cache_file is not None:
         write_cache(cache_file, ranges, method, model_hash)
         write_text(pictures_list(cache_file), "\n".join(_used(batches)) + "\n")

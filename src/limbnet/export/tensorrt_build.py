@@ -98,11 +98,9 @@ def build_engine(
         ModelFileError: TensorRT refuses the network.
     """
     profile.check(network)
-    flavour = flavour or _installed(bool(architectures))
-    trt = import_flavour(flavour)
+    trt, names = find_builder(architectures, flavour)
     log = _logger(trt)
     builder = trt.Builder(log)
-    names = _architectures(trt, architectures)
     parsed, parser = _parse(trt, builder, network, log)
     config = builder.create_builder_config()
     if architectures:
@@ -117,13 +115,12 @@ def build_engine(
     plan = builder.build_serialized_network(parsed, config)
     del parser
     if plan is None:
-        raise ModelFileError(
-            f"{flavour} {trt.__version__} cannot build '{network.path}': {'; '.join(log.errors) or 'no reason given'}."
-        )
+        why = "; ".join(log.errors) or "no reason given"
+        raise ModelFileError(f"{trt.__name__} {trt.__version__} cannot build '{network.path}': {why}.")
     header = EngineHeader(
         info=network.info,
         signature=network.signature,
-        flavour=flavour,
+        flavour=trt.__name__,
         library_version=str(trt.__version__),
         architectures=tuple(names),
         shapes=profile.shapes,
@@ -132,6 +129,16 @@ def build_engine(
         model_hash=network.model_hash,
     )
     return header, bytes(plan)
+
+
+def find_builder(architectures: Sequence[str], flavour: Flavour | None = None) -> tuple[Any, list[str]]:
+    """Return TensorRT's module and the GPU architectures to build for; takes no time, so ask before any long work.
+
+    Raises:
+        DeviceError: as `build_engine`.
+    """
+    trt = import_flavour(flavour or _installed(bool(architectures)))
+    return trt, _architectures(trt, architectures)
 
 
 def _installed(named: bool) -> Flavour:
@@ -156,10 +163,10 @@ def _architectures(trt: Any, named: Sequence[str]) -> list[str]:
                 f"Name its architecture with --gpu_arch: {', '.join(known) or 'needs tensorrt-rtx'}.",
             )
         return [gpu_architecture(torch.device("cuda"))]
-    wrong = [f"'{name}'{nearest(name.lower(), known)}" for name in named if name.lower() not in known]
+    wrong = [f"'{name}'.{nearest(name.lower(), known)}" for name in named if name.lower() not in known]
     if wrong:
         raise DeviceError(
-            f"TensorRT-RTX {trt.__version__} builds for no GPU architecture {', '.join(wrong)}.",
+            f"TensorRT-RTX {trt.__version__} builds for no GPU architecture {' '.join(wrong)}",
             f"It knows {', '.join(known)}.",
         )
     return [name.lower() for name in named]

@@ -53,7 +53,7 @@ class Wiring:
         """Replace a constant's values, or add the constant."""
         from onnx import numpy_helper
 
-        tensor = numpy_helper.from_array(np.ascontiguousarray(values), name)
+        tensor = numpy_helper.from_array(np.asarray(values, order="C"), name)
         if name in self._constants:
             self._constants[name].CopyFrom(tensor)
         else:

@@ -150,7 +150,12 @@ def _unpack(kind: FileKind, packed: bytes, name: str) -> tuple[dict[str, Any], d
 
 _RECOVER = "Copy it again from where it came, or use an earlier checkpoint."
 
+_EXPORTED = "Give the checkpoint that it was exported from."
+
 _ADVICE = {
+    FileKind.ONNX: _EXPORTED,
+    FileKind.OPENVINO: _EXPORTED,
+    FileKind.ENGINE: _EXPORTED,
     FileKind.KERAS: "Give Keras weights as pretrained_weights in a train spec.",
     FileKind.TORCH: "Give a state dict as pretrained_weights in a train spec.",
     FileKind.SAFETENSORS: "Give a state dict as pretrained_weights in a train spec.",

@@ -70,7 +70,9 @@ def read_onnx(path: Path | str, key: str | None = None, fallback: Fallback | Non
     path = Path(path)
     kind, content = read_model_file(path, key)
     if kind is not FileKind.ONNX:
-        raise ModelFileError(f"'{path}' is {kind.described}, not an ONNX file.")
+        raise ModelFileError(
+            f"'{path}' is {kind.described}, not an ONNX file.", "Give a file that limbnet export wrote."
+        )
     return network_of(parse_onnx(content, path), path, fallback, hashlib.sha256(content).hexdigest())
 
 
