@@ -18,6 +18,7 @@ import limbnet.compress.search as search
 from limbnet.cli import main
 from limbnet.compress.candidates import Budget
 from limbnet.compress.thresholds import planned_cost, threshold_for
+from limbnet.encryption import is_sealed
 from limbnet.errors import UsageError
 from limbnet.models.checkpoint import load_model
 from limbnet.models.counting import count_cost
@@ -139,6 +140,10 @@ def test_parameters_on_torch_with_a_closer_look_and_an_interruption(
     assert count_cost(weights, SIZE).parameters == outcome["chosen"]["parameters"]
     assert (run / "chosen.onnx").exists()
 
+    assert main(words) == 0  # a search that is done is done
+    assert len(retrains) == 5
+    capsys.readouterr()
+
     again = tmp_path / "new"  # never interrupted; as long a name, since the files keep the paths of their spec
     settings = search.CompressSettings(
         Budget(parameters=30000), "torch", keep=(0.6, 0.4), pruning=PRUNING, threads=1, device="cpu"
@@ -155,6 +160,7 @@ def test_a_budget_that_nothing_meets(
     words: list[str], tmp_path: Path, retrains: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     words[words.index("-nf") + 1] = "16"  # so much must stay that both networks are the same
+    words += ["-k", "secret"]
     assert main([*words, "--engine", "torch", "--parameters", "1", "--keep", "0.01", "0.001"]) == 1
     assert len(retrains) == 2
     said = capsys.readouterr().err
@@ -164,6 +170,9 @@ def test_a_budget_that_nothing_meets(
     assert [row["chosen"] for row in rows] == [False] * 3
     assert (tmp_path / "run/pareto.png").exists()
     assert not (tmp_path / "run/chosen.tlt").exists()
+    files = [path for path in tmp_path.joinpath("run").rglob("*.tlt") if "epoch" not in path.name]
+    assert len(files) == 5
+    assert all(is_sealed(path.read_bytes()) for path in files)  # the one that was given plain too
     assert json.loads((tmp_path / "run/status.json").read_text().splitlines()[-1])["status"] == "FAILURE"
 
 

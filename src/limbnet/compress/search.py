@@ -181,7 +181,7 @@ class Search:
         for number, keep in enumerate(ladder, 1):
             log.info("Network %d of %d: %.3g of the multiply-adds.", number, len(ladder), keep)
             self._measure(keep)
-        halvings, refinements = _HALVINGS, self.settings.refinements
+        halvings, budget = _HALVINGS, str(self.settings.budget)
         while True:
             candidates = self._timed()
             between = self._between(candidates)
@@ -189,9 +189,9 @@ class Search:
                 log.info("Nothing is within %s yet: half of the smallest network.", self.settings.budget)
                 halvings -= 1
                 self._measure(min(self.steps.done) / 2)
-            elif between is not None and refinements:
+            elif between is not None and self.steps.looks.get(budget, 0) < self.settings.refinements:
                 log.info("Looking closer: %.3g of the multiply-adds.", between)
-                refinements -= 1
+                self.steps.looks[budget] = self.steps.looks.get(budget, 0) + 1  # written when the step is done
                 self._measure(between)
             else:
                 return candidates
@@ -220,7 +220,7 @@ class Search:
         folder = self.results / _folder(keep)
         threshold, weights = 0.0, folder / "model.tlt"
         if keep == 1:
-            write_bytes(weights, self.path.read_bytes())
+            save_model(weights, self.loaded.model, self.loaded.info, key=self.key)
         else:
             threshold, weights = self._retrained(folder, keep)
         network = load_model(weights, self.key).model

@@ -27,6 +27,7 @@ class Steps:
     Attributes:
         done: by the share of the multiply-adds that was kept, the candidates measured. Steps whose files are gone are
             not among them.
+        looks: by budget, how many of the steps looked closer; a command that is repeated takes them only once.
 
     Raises:
         TrainingError: the folder holds another search, or its state is damaged.
@@ -36,6 +37,7 @@ class Steps:
         self.path = folder / NAME
         self.run: dict[str, Any] = json.loads(json.dumps(run, default=str))
         self.done: dict[float, list[Candidate]] = {}
+        self.looks: dict[str, int] = {}
         if self.path.exists():
             self._take_over(folder)
 
@@ -43,12 +45,12 @@ class Steps:
         """Write down a finished step, whole or not at all."""
         self.done[keep] = list(found)
         steps = {str(share): [one.to_dict() for one in step] for share, step in self.done.items()}
-        write_json(self.path, {"run": self.run, "steps": steps})
+        write_json(self.path, {"run": self.run, "steps": steps, "looks": self.looks})
 
     def _take_over(self, folder: Path) -> None:
         try:
             content = json.loads(self.path.read_text())
-            theirs = dict(content["run"])
+            theirs, looks = dict(content["run"]), dict(content.get("looks", {}))
             steps = {float(keep): [Candidate.from_dict(one) for one in step] for keep, step in content["steps"].items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise TrainingError(
@@ -61,6 +63,7 @@ class Steps:
                 f"The results folder '{folder}' holds another search. What differs:\n  " + "\n  ".join(differing),
                 "Name another results folder with -r, or go on with the settings that the search began with.",
             )
+        self.looks = looks
         self.done = {
             keep: step
             for keep, step in steps.items()
