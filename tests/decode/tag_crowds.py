@@ -59,3 +59,29 @@ def tag_network_output(rng, people=30, joints=17, size=(512, 512), noise=0.01, m
     coarse += rng.normal(0, noise, coarse.shape).astype(np.float32)
     fine += rng.normal(0, noise, fine.shape).astype(np.float32)
     return points, coarse, fine
+
+
+def offset_network_output(rng, people=30, joints=17, size=(512, 512), noise=0.01, scale=1.0, points=None):
+    """Return joints (P, K, 2) at scale 1, and heatmaps (K + 1, h, w) and offsets (2K, h, w) at stride 4.
+
+    Cell c stands at 4 c, as DEKR has it. Cells near a person's centre hold the offsets to its joints, with errors that
+    grow with the noise.
+    """
+    points = random_people(rng, people, joints, size, 0.0) if points is None else points
+    at_scale = points * scale
+    size = tuple(int(side * scale) for side in size)
+    with_centre = np.concatenate([at_scale, at_scale.mean(axis=1, keepdims=True)], axis=1)
+    heatmaps = heatmaps_at(with_centre + 1.5, size, 4)  # from corners of cells to DEKR's frame
+    h, w = heatmaps.shape[1:]
+    y, x = np.mgrid[:h, :w]
+    offsets = np.zeros((joints, 2, h, w), np.float32)
+    nearest = np.full((h, w), np.inf)
+    for person, centre in zip(at_scale / 4, with_centre[:, -1] / 4, strict=True):
+        squares = (x - centre[0]) ** 2 + (y - centre[1]) ** 2
+        own = squares < nearest
+        offsets[:, 0, own] = (x - person[:, 0, None, None])[:, own]
+        offsets[:, 1, own] = (y - person[:, 1, None, None])[:, own]
+        nearest[own] = squares[own]
+    offsets += rng.normal(0, 20 * noise, offsets.shape).astype(np.float32)
+    heatmaps += rng.normal(0, noise, heatmaps.shape).astype(np.float32)
+    return points, heatmaps, offsets.reshape(2 * joints, h, w)
