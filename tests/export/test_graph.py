@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from limbnet.export.graph import build_graph, model_hash
 from limbnet.export.half import to_half
 from limbnet.models.bodyposenet import BodyPoseNet
 from limbnet.models.info import ModelInfo
-from limbnet.runtime.onnx_file import INFO_KEY, OnnxNetwork
+from limbnet.runtime.onnx_file import INFO_KEY, OnnxNetwork, network_of
 from limbnet.runtime.onnxruntime_engine import OnnxRuntimeEngine
+from limbnet.runtime.openvino_engine import from_network
 from limbnet.runtime.signature import Signature
 from limbnet.runtime.torch_engine import TorchEngine
 
@@ -77,6 +79,19 @@ def test_every_signature_gives_the_same_maps(signature: Signature, pictures) -> 
         raw = engine._session.run([signature.paf_name], {"input_1:0": pictures})[0]
         assert raw.shape == (4, 32, 48, 6)
         np.testing.assert_array_equal(raw, raw[:, ::4, ::4].repeat(4, 1).repeat(4, 2))
+
+
+@pytest.mark.parametrize("opened", [OnnxRuntimeEngine, from_network])
+def test_a_fixed_batch_takes_fewer_pictures(opened, model: BodyPoseNet, info: ModelInfo, pictures) -> None:
+    expected = TorchEngine(lively_model(), info).run(pictures[:3])
+    for mode in ({"data_format": "channels_first"}, {"input_type": "float32"}):
+        network = network_of(build_graph(model, info, Signature(fixed_batch=2, **mode)), Path("two.onnx"))
+        engine = opened(network, threads=1)
+        assert (engine.max_batch, engine.preferred_batch) == (2, 2)
+        answers = [engine.run(pictures[:2]), engine.run(pictures[2:3])]
+        assert [len(answer) for answer in answers] == [2, 1]
+        found = np.concatenate([answer.heatmaps for answer in answers])
+        np.testing.assert_allclose(found, expected.heatmaps, atol=1e-4 * np.ptp(expected.heatmaps))
 
 
 def test_hash_follows_weights_and_normalisation(info: ModelInfo) -> None:

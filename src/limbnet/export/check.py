@@ -118,11 +118,9 @@ def compare(
     for start in range(0, len(pictures), batch):
         part = pictures[start : start + batch]
         images = np.stack([image for _, image in part])
-        if len(part) < batch:  # an engine of a fixed batch takes no smaller one
-            images = np.concatenate([images, np.repeat(images[-1:], batch - len(part), axis=0)])
         expected, found = _maps(reference, images), _maps(engine, images)
-        heatmaps.add(expected.heatmaps[: len(part)], found.heatmaps[: len(part)], engine)
-        pafs.add(expected.pafs[: len(part)], found.pafs[: len(part)], engine)
+        heatmaps.add(expected.heatmaps, found.heatmaps, engine)
+        pafs.add(expected.pafs, found.pafs, engine)
         answer = found if decoder is None else decoder.run(images)
         for index, (name, _) in enumerate(part):
             people = answer.people(index, engine.info, engine.info.decoder)

@@ -81,7 +81,7 @@ class OnnxRuntimeEngine:
         self.device = device
         self.fixed_size = network.signature.fixed_size
         self.max_batch = network.signature.fixed_batch
-        self.preferred_batch = 1 if provider == "cpu" else min(GPU_BATCH, self.max_batch or GPU_BATCH)
+        self.preferred_batch = self.max_batch or (1 if provider == "cpu" else GPU_BATCH)
         self._session = _session(network, device, provider, threads)
         self.provider = PROVIDERS[provider]
 
@@ -89,8 +89,7 @@ class OnnxRuntimeEngine:
         """Run the network on (B, H, W, 3) uint8 RGB pictures."""
         signature = self.signature
         given = {signature.input_name: signature.network_input(images, self.info)}
-        return signature.output(self._session.run(list(signature.output_names), given))
-
+        return signature.output(self._session.run(list(signature.output_names), given), len(images))
 
 
 def _session(network: OnnxNetwork, device: str, provider: Provider, threads: int | None) -> Any:

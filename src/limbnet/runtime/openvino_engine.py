@@ -91,19 +91,19 @@ class OpenVinoEngine:
         if mode == "throughput":
             count = int(self.compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
             self._requests += [self.compiled.create_infer_request() for _ in range(count - 1)]
-        self.preferred_batch = len(self._requests)
+        self.preferred_batch = self.max_batch or len(self._requests)
 
     def run(self, images: NDArray[np.uint8]) -> Output:
         """Run the network on (B, H, W, 3) uint8 RGB pictures: at once, or one on each stream in throughput mode."""
         values = self.signature.network_input(images, self.info)
         if len(self._requests) == 1 or self.max_batch is not None:
             (request,) = self._start([values])
-            return self.signature.output(self._answer(request))
+            return self.signature.output(self._answer(request), len(images))
         answers = []
         for start in range(0, len(values), len(self._requests)):
             part = values[start : start + len(self._requests)]
             answers += [self._answer(request) for request in self._start(np.split(part, len(part)))]
-        return self.signature.output([np.concatenate(each) for each in zip(*answers, strict=True)])
+        return self.signature.output([np.concatenate(each) for each in zip(*answers, strict=True)], len(images))
 
     def _start(self, inputs: Sequence[NDArray[Any]]) -> list[Any]:
         """Start a request for each input and return them."""
@@ -116,7 +116,6 @@ class OpenVinoEngine:
         """Wait for a request; its outputs are copied, for the next run uses the request's buffers again."""
         request.wait()
         return [np.array(request.get_tensor(name).data) for name in self.signature.output_names]
-
 
 
 def read_openvino(

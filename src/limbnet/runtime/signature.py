@@ -59,8 +59,14 @@ class Signature:
         return (self.heatmap_name, self.paf_name) if self.decode == "none" else DECODED
 
     def network_input(self, images: NDArray[np.uint8], info: ModelInfo) -> NDArray[Any]:
-        """Turn (B, H, W, 3) uint8 RGB into the tensor that the graph takes."""
+        """Turn (B, H, W, 3) uint8 RGB into the tensor that the graph takes.
+
+        Fewer pictures than `fixed_batch` are filled up with the last one; `output` leaves these out again.
+        """
+        missing = (self.fixed_batch or 0) - len(images)
         values: NDArray[Any] = images
+        if missing > 0:
+            values = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])
         if self.input_type == "float32":
             if info.colour_order == "bgr":
                 values = values[..., ::-1]
@@ -70,8 +76,9 @@ class Signature:
             values = values.transpose(0, 3, 1, 2)
         return np.ascontiguousarray(values)
 
-    def output(self, values: Sequence[NDArray[Any]]) -> Output:
-        """Turn the graph's outputs, named as in `output_names`, into what an engine returns."""
+    def output(self, values: Sequence[NDArray[Any]], count: int) -> Output:
+        """Turn the graph's outputs, named as in `output_names`, into what an engine returns of `count` pictures."""
+        values = [value[:count] for value in values]
         if self.decode == "none":
             heatmaps, pafs = values
             return self.maps(heatmaps, pafs)

@@ -93,7 +93,7 @@ class TensorRtEngine:
             if not self._context.execute_async_v3(self._stream.cuda_stream):
                 raise DeviceError(f"{self.name} failed to run on {self.device}: see TensorRT's message above.")
             answer = [outputs[name].cpu().numpy() for name in names]
-        return self.signature.output(answer)
+        return self.signature.output(answer, len(images))
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:
         bounds = zip(self._smallest, shape, self._largest, strict=True)
