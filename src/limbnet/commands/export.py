@@ -52,6 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="how often, with --sdk_compatible_model",
     )
+    parser.add_argument(
+        "--decode", choices=["none", "peaks"], default="none",
+        help="none: the file returns maps; peaks: it finds the peaks and scores the limbs itself, for GPUs",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max_peaks", type=flags.positive, metavar="M",
+        help="peaks kept per joint, with --decode peaks; without it the model's own number (64 unless changed)",
+    )  # fmt: skip
     flags.overwrite(parser)
     flags.results_dir(parser)
     flags.threads(parser)
@@ -80,7 +88,7 @@ def _add_int8(group: Any) -> None:
         help="how scales follow from the values; without it percentile, or whatever the cache was made by",
     )  # fmt: skip
     group.add_argument(
-        "--percentile", type=flags.amount, default=99.99, metavar="P", help="for --calibration percentile"
+        "--percentile", type=flags.percentile, default=99.99, metavar="P", help="for --calibration percentile"
     )
     group.add_argument(
         "--float_layers", nargs="*", metavar="LAYER",
@@ -170,6 +178,8 @@ def _settings(args: argparse.Namespace) -> Any:
         float_layers=None if args.float_layers is None else tuple(args.float_layers),
         threads=args.threads,
         sensitivity=args.sensitivity,
+        decode=args.decode,
+        max_peaks=args.max_peaks,
     )
 
 
