@@ -141,6 +141,7 @@ def test_the_command_line(make_spec: MakeSpec, tmp_path: Path, capsys: pytest.Ca
     assert main([*words, "-k", "secret", "--device", "cpu", "-ll", "INFO"]) == 0
     printed = capsys.readouterr().err
     assert "Device: cpu" in printed
+    assert "Rehearsed two batches in " in printed
     assert f"Model: '{tmp_path / 'run' / 'bpnet_model.tlt'}'" in printed
     with pytest.raises(LimbnetError, match="key"):
         load_model(tmp_path / "run" / "bpnet_model.tlt")

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from limbnet.console import counted
+from limbnet.console import counted, progress
 from limbnet.data.loader import Batch, TrainingData, network_input
 from limbnet.devices import choose_devices
 from limbnet.errors import TrainingError
@@ -256,10 +256,11 @@ class Trainer:
         kept = {name: tensor.clone() for name, tensor in network.state_dict().items()}
         random = torch.get_rng_state()
         precision = self.state.precision.state()
-        for batch in batches:
-            losses = self._gradients(batch.to(self.place.device))
-            self._check_finite(float(losses.total.detach()), 0)
-            self.state.optimiser.zero_grad(set_to_none=True)
+        with progress() as bars:
+            for batch in bars.track(batches, description="rehearsal") if self.place.speaks else batches:
+                losses = self._gradients(batch.to(self.place.device))
+                self._check_finite(float(losses.total.detach()), 0)
+                self.state.optimiser.zero_grad(set_to_none=True)
         network.load_state_dict(kept)
         if self.validator and self.place.speaks:
             estimator = self.validator.estimator(self.state.shown_network(), self.folder.info, self.place.device)
@@ -270,7 +271,8 @@ class Trainer:
         torch.set_rng_state(random)
         self.place.wait_for_all()
         if self.place.speaks:
-            log.info("Rehearsed two batches and a validation picture in %.1f s.", time.monotonic() - begun)
+            what = "two batches and a validation picture" if self.validator else "two batches"
+            log.info("Rehearsed %s in %.1f s.", what, time.monotonic() - begun)
 
     def _validate(self) -> dict[str, float]:
         """Measure the network where an epoch asks for it, and keep it if it is the best so far."""
