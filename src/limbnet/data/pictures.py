@@ -72,7 +72,10 @@ def _pixels(path: Path | str, at_least: tuple[int, int] | None) -> tuple[NDArray
 
 
 def _damaged(path: Path | str, error: Exception) -> DataError:
-    return DataError(f"The picture '{path}' is cut short or damaged ({error}).", "Copy it again, or remove it (from the annotation file too).")
+    return DataError(
+        f"The picture '{path}' is cut short or damaged ({error}).",
+        "Copy it again, or remove it (from the annotation file too).",
+    )
 
 
 def _opened(path: Path | str) -> Image.Image:
