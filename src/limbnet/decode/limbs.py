@@ -54,11 +54,11 @@ def score_limbs(
     x, y = np.ascontiguousarray(points.transpose(2, 0, 1))
     origin = np.stack([side[skeleton.limb_starts].take(start) for side in (x, y)])
     vector = np.stack([side[skeleton.limb_ends].take(end) for side in (x, y)]) - origin
-    field = _interleave(pafs)
+    field = interleave(pafs)
     spare = settings.limb_samples - settings.limb_samples_needed
     failed, total = np.zeros(len(pairs), np.intp), np.zeros(len(pairs), np.float32)
     for steps in _stages(settings.limb_samples, spare + 1):
-        along = _sample(field, limb, origin, vector, steps)
+        along = sample_fields(field, limb, origin, vector, steps)
         qualifies = along > settings.paf_threshold
         failed += len(steps) - np.count_nonzero(qualifies, axis=0)
         total += (along * qualifies).sum(axis=0)
@@ -76,7 +76,7 @@ def _stages(samples: int, first: int) -> list[NDArray[np.float32]]:
     return [stage for stage in np.split(outwards, [first, 2 * first]) if len(stage)]
 
 
-def _interleave(pafs: NDArray[np.float32]) -> NDArray[np.float32]:
+def interleave(pafs: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return (L, h + 4, w, 2): x and y side by side, first and last row repeated so that limbs do not mix."""
     channels, h, w = pafs.shape
     field = np.empty((channels // 2, h + 4, w, 2), np.float32)
@@ -85,7 +85,7 @@ def _interleave(pafs: NDArray[np.float32]) -> NDArray[np.float32]:
     return field
 
 
-def _sample(
+def sample_fields(
     field: NDArray[np.float32],
     limb: NDArray[np.intp],
     origin: NDArray[np.float32],

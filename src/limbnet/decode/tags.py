@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from limbnet.decode.multiresolution import TagFields
 from limbnet.decode.peaks import descending
 from limbnet.decode.people import People
+from limbnet.decode.screen import screened_pixels
 from limbnet.decode.tag_refine import fill_missing, quarter_steps
 
 #: HigherHRNet's order of grouping for COCO's joints: from the head outwards, because heads are found best.
@@ -110,7 +111,7 @@ def find_tag_peaks(fields: TagFields, settings: TagSettings) -> TagPeaks:
     heatmaps = np.ascontiguousarray(fields.heatmaps)
     _, height, width = heatmaps.shape
     flat = heatmaps.ravel()
-    places = _screened(heatmaps, settings.heatmap_threshold)
+    places = screened_pixels(heatmaps, settings.heatmap_threshold)
     values = flat.take(places)
     row, column = np.divmod(places, width)
     top = row // height * height
@@ -130,24 +131,6 @@ def find_tag_peaks(fields: TagFields, settings: TagSettings) -> TagPeaks:
     within = places - joint * height * width
     tags = fields.tags_at(joint, *np.divmod(within, width)).T
     return TagPeaks(joint, within, values.take(order), tags)
-
-
-def _screened(heatmaps: NDArray[np.float32], threshold: float) -> NDArray[np.intp]:
-    """Return the pixels above a threshold, less nearly all that are below one of their four neighbours."""
-    _, height, width = heatmaps.shape
-    found = []
-    for number, heatmap in enumerate(heatmaps):  # one map at a time stays in the processor's cache
-        flat = heatmap.ravel()
-        above = flat > threshold
-        for step in (1, width):
-            above[:-step] &= flat[:-step] >= flat[step:]
-            above[step:] &= flat[step:] >= flat[:-step]
-        # At the border a neighbour may be the next row's or missing: nothing is ruled out there.
-        frame = above.reshape(height, width)
-        for edge in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
-            frame[edge] = heatmap[edge] > threshold
-        found.append(np.flatnonzero(above) + number * flat.size)
-    return np.concatenate(found)
 
 
 def _outwards(reach: int) -> list[tuple[int, int]]:
