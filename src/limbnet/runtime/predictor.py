@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,9 @@ from limbnet.runtime.inputs import as_picture
 from limbnet.runtime.pipeline import Pipeline, Stages
 from limbnet.runtime.views import View, mean_maps, plan_views
 from limbnet.skeleton import Skeleton
-from limbnet.specs.inference import InferenceSpec
+
+if TYPE_CHECKING:  # reading specs takes half of a cold start, and many a caller has none
+    from limbnet.specs.inference import InferenceSpec
 
 log = logging.getLogger(__name__)
 
