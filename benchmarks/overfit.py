@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="their folder")
     parser.add_argument("--pictures", type=int, default=40, help="how many of them")
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--start", type=Path, help="go on from this model, which may be pruned")
     arguments = parser.parse_args()
     set_up_logging("INFO" if arguments.annotations else "WARNING")
     with tempfile.TemporaryDirectory() as temporary:
@@ -60,7 +61,8 @@ def main() -> None:
         else:
             dataset, people = eight_pictures(folder)
         begun = time.monotonic()
-        result = train(benchmark_spec(dataset, arguments.epochs, arguments.batch), folder, device="cpu")
+        spec = benchmark_spec(dataset, arguments.epochs, arguments.batch, arguments.start)
+        result = train(spec, folder, device="cpu")
         seconds = time.monotonic() - begun
     rows = sorted(people.items())
     figures = outcome(result) | {"people": people.total(), "epochs": arguments.epochs, "seconds": round(seconds)}
@@ -117,11 +119,13 @@ def write_dataset(
     return folder / "dataset.json", Counter(e["image_id"] for e in content["annotations"] if e["num_keypoints"])
 
 
-def benchmark_spec(dataset: Path, epochs: int, batch: int) -> TrainSpec:
+def benchmark_spec(dataset: Path, epochs: int, batch: int, start: Path | None) -> TrainSpec:
     """Return specs/tiny_cpu.yaml over other pictures, without augmentation."""
     content: dict[str, Any] = load_train_spec(ROOT / "specs/tiny_cpu.yaml").model_dump(by_alias=True)
     every = max(epochs // 8, 1)
     content |= {"num_epoch": epochs, "checkpoint_n_epoch": every, "validation_every_n_epoch": every}
+    if start is not None:
+        content |= {"pretrained_weights": start, "load_graph": True}
     loader = content["dataloader"]
     loader["batch_size"] = batch
     loader["image_config"]["image_dims"] |= {"height": SIZE[0], "width": SIZE[1]}
