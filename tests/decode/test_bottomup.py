@@ -138,7 +138,7 @@ def test_more_peaks_than_the_cap_are_reported_with_its_name() -> None:
     assert len(people) <= 4
     assert len(people.warnings) == 1
     assert "max_peaks = 4" in people.warnings[0]
-    assert "peaks of '" in people.warnings[0]
+    assert "weaker candidates for '" in people.warnings[0]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

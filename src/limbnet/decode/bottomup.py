@@ -128,6 +128,6 @@ def _cap_warning(candidates: Candidates, skeleton: Skeleton, settings: DecoderSe
         return ()
     joint = int(left_out.argmax())
     return (
-        f"{int(candidates.found[joint])} possible peaks of '{skeleton.joints[joint]}' were found, but only the best "
-        f"max_peaks = {settings.max_peaks} of each joint are used: people may be missing.",
+        f"{int(left_out[joint])} weaker candidates for '{skeleton.joints[joint]}' were left out (max_peaks = "
+        f"{settings.max_peaks}): people may be missing.",
     )
