@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lively import SIZE
+from lively import SIZE, lively_model
 
 from limbnet.cli import main
 from limbnet.commands.convert import _bytes
@@ -14,11 +14,13 @@ from limbnet.encryption import seal
 from limbnet.errors import DataError, DeviceError, ModelFileError, SpecError, UsageError
 from limbnet.export.cache import write_cache
 from limbnet.export.converting import ConvertSettings, convert_file, with_precision
+from limbnet.export.graph import build_graph
 from limbnet.export.tensorrt_build import Profile, build_engine
 from limbnet.files import write_bytes
-from limbnet.runtime.engine_file import check_runs_here, read_engine
+from limbnet.runtime.engine_file import check_runs_here, check_source, read_engine
 from limbnet.runtime.load import load_engine
 from limbnet.runtime.onnxruntime_engine import OnnxRuntimeEngine
+from limbnet.runtime.signature import Signature
 
 trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx-cu12 is not installed: pip install limbnet[tensorrt]")
 
@@ -86,6 +88,21 @@ def test_an_engine_without_a_gpu_says_what_to_run_instead(float_file: Path, tmp_
         convert_file(float_file, ConvertSettings(tmp_path / "b.engine"))
     assert "--gpu_arch" in error.value.todo
     assert not (tmp_path / "b.engine").exists()
+
+
+def test_an_engine_of_a_network_that_was_exported_anew_is_refused(float_file: Path, info, tmp_path: Path) -> None:
+    engine = tmp_path / "a.engine"
+    convert_file(float_file, ConvertSettings(engine, architectures=("sm86", "sm89")))
+    header, _ = read_engine(engine)
+    check_source(header, engine)
+    other = build_graph(lively_model(7), info, Signature())
+    write_bytes(float_file, other.SerializeToString())
+    with pytest.raises(ModelFileError, match="built from another network") as error:
+        load_engine(engine)
+    assert f"limbnet convert {float_file} -e {engine} -t fp32" in error.value.todo
+    assert error.value.todo.endswith("--gpu_arch sm86 sm89 --overwrite")
+    float_file.unlink()  # nothing to compare with, as on the device that the engine was copied to
+    check_source(header, engine)
 
 
 @pytest.mark.gpu

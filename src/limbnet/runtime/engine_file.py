@@ -3,7 +3,8 @@
     8 bytes magic | 8 bytes length of the header, little-endian | header, JSON | plan
 
 A plan runs only on the GPU architecture and with the library version it was built for, and TensorRT's own message about
-that is hard to read. The header lets limbnet say it, with the command that builds the engine anew.
+that is hard to read. The header lets limbnet say it, with the command that builds the engine anew. It also tells when
+the file that it was built from has been exported anew since.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from limbnet.encryption import seal
-from limbnet.errors import DeviceError, ModelFileError
+from limbnet.errors import DeviceError, LimbnetError, ModelFileError
 from limbnet.files import write_bytes
 from limbnet.models.filekinds import FileKind, read_model_file
 from limbnet.models.info import ModelInfo
@@ -108,6 +109,25 @@ def read_engine(path: Path | str, key: str | None = None) -> tuple[EngineHeader,
     except (struct.error, ValueError, KeyError, TypeError) as error:
         raise ModelFileError(f"The engine file '{path}' is damaged.", "Build it anew with limbnet convert.") from error
     return header, content[begin + length :]
+
+
+def check_source(header: EngineHeader, path: Path, key: str | None = None) -> None:
+    """Raise a `ModelFileError` that names the rebuilding command when the file it was built from holds another network.
+
+    A file that is gone, or that this key does not open, says nothing about that.
+    """
+    from limbnet.runtime.onnx_file import read_onnx
+
+    try:
+        found = read_onnx(header.source, key).model_hash
+    except LimbnetError:
+        return
+    if found and header.model_hash and found != header.model_hash:
+        raise ModelFileError(
+            f"The engine '{path}' was built from another network ({header.model_hash[:12]}) than '{header.source}' "
+            f"holds now ({found[:12]}).",
+            f"Build it anew: {header.rebuild_command(path, ' '.join(header.architectures))}",
+        )
 
 
 def check_runs_here(header: EngineHeader, path: Path, version: str, architecture: str) -> None:

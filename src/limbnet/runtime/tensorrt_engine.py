@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from limbnet.errors import DeviceError, ModelFileError, UsageError, missing_package
 from limbnet.runtime.engine import Output
-from limbnet.runtime.engine_file import EngineHeader, Flavour, check_runs_here, read_engine
+from limbnet.runtime.engine_file import EngineHeader, Flavour, check_runs_here, check_source, read_engine
 from limbnet.runtime.onnx_file import Fallback, refuse_stage
 
 
@@ -28,6 +28,7 @@ def open_engine(
     """Read an engine file and start it on a GPU; see `limbnet.runtime.load.load_engine` for the arguments."""
     refuse_stage(output_stage, path)
     header, plan = read_engine(path, key)
+    check_source(header, path, key)
     return TensorRtEngine(header, plan, path, device or "cuda:0")
 
 
