@@ -180,7 +180,7 @@ def test_mistakes_of_pictures_and_of_people_are_listed_together_and_nothing_twic
     folder.image(2, file_name="../002.jpg")
     nan = float("nan")
     folder.people(
-        person(1, 1, keypoints=[nan, 2, 2] * 17),
+        person(1, 1, keypoints=[nan, 2, 2] * 17, bbox=[1, 1, 0, 5]),
         person(2, 1, bbox=[1, nan, 3, 4]),
         person(3, 2, area=-1),
         person(4, 77, segmentation={"size": [1, 2], "counts": [2]}),
@@ -190,6 +190,7 @@ def test_mistakes_of_pictures_and_of_people_are_listed_together_and_nothing_twic
         "  annotation 4: no picture has its image_id 77",
         "  annotation 1: keypoints has a value that is no finite number",
         "  annotation 2: bbox has a value that is no finite number",
+        "  annotation 1: its bbox is 0 wide and 5 high",
         "  annotation 3: area is -1",
     ]
 

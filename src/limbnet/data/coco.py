@@ -295,7 +295,9 @@ def _read_annotations(
     counts = [entry.get("num_keypoints") for entry in entries]
 
     for number, count in enumerate(counts):
-        if count is None or (labels[number], "keypoints") in problems.unread:
+        if (labels[number], "keypoints") in problems.unread:
+            counts[number] = count if isinstance(count, int) else 0
+        elif count is None:
             counts[number] = int(flagged[number])
         elif not isinstance(count, int) or count != flagged[number]:
             problems.add(f"{labels[number]}: num_keypoints is {count!r}, but {flagged[number]} keypoints are labelled")
