@@ -58,7 +58,9 @@ def test_peaks_at_and_near_the_border() -> None:
     found = find_part_peaks(heatmap, 0.0, PartSettings())
     assert found.counts.tolist() == [2]
     assert found.values[0].tolist() == pytest.approx([0.5, 0.7])
-    assert twin.peaks_of(heatmap[0], 0.0) == [pytest.approx((*p, v)) for p, v in zip(found.points[0], found.values[0])]
+    assert twin.peaks_of(heatmap[0], 0.0) == [
+        pytest.approx((*p, v)) for p, v in zip(found.points[0], found.values[0], strict=True)
+    ]
     assert find_part_peaks(heatmap, 0.0, PartSettings(max_peaks=1)).counts.tolist() == [1]
     assert find_part_peaks(heatmap * 0, 0.0, PartSettings()).points.shape == (1, 0, 2)
 

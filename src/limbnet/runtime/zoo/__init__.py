@@ -1,1 +1,1 @@
-"""Running published networks on pictures: one estimator for each kind of head, `open_zoo` to get one by name."""
+"""Published networks on pictures: an estimator for each kind of head; `load.load_zoo_estimator` gets one by name."""

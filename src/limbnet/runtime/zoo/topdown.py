@@ -14,6 +14,7 @@ from limbnet.decode.flip import flip_average
 from limbnet.decode.nms import JOINT_THRESHOLD, OKS_THRESHOLD, oks_nms, person_scores
 from limbnet.decode.topdown import Refinement, decode_crops
 from limbnet.errors import DataError
+from limbnet.evaluation.coco import sigmas_for
 from limbnet.poses import Poses
 from limbnet.runtime.inputs import as_picture
 from limbnet.runtime.zoo.network import Tensors, ZooNetwork
@@ -94,6 +95,7 @@ class TopDownEstimator:
         self.flip = flip
         self.batch = batch
         self.input_size = network.entry.input_size
+        self._sigmas = np.array(sigmas_for(skeleton.joints, skeleton=skeleton))
 
     def __call__(self, picture: Any, boxes: PersonBoxes | None = None) -> Poses:
         """Find the joints of the people in one picture: a path, an RGB array (h, w, 3) uint8 or a PIL image.
@@ -134,8 +136,7 @@ class TopDownEstimator:
         cells, values = decode_crops(heatmaps, self.rule.refinement)
         points = inputs.crops.to_picture(cells, heatmaps.shape[2:])
         scores = person_scores(values, inputs.box_scores, self.rule.joint_threshold)
-        sigmas = np.array(self.skeleton.sigmas)
-        kept = oks_nms(points, scores, inputs.crops.areas, sigmas, self.rule.oks_threshold)
+        kept = oks_nms(points, scores, inputs.crops.areas, self._sigmas, self.rule.oks_threshold)
         found = values[kept] > 0
         return Poses(
             np.where(found[..., None], points[kept], np.nan).astype(np.float32),
