@@ -9,6 +9,7 @@ from typing import Literal
 
 from limbnet.errors import UsageError, nearest
 from limbnet.export.cache import check_cache, read_cache
+from limbnet.export.decoder_graph import decoding_network, maps_network
 from limbnet.export.dequantise import dequantise
 from limbnet.export.engines import EngineRequest, write_engine_file
 from limbnet.export.graph import set_signature
@@ -98,6 +99,8 @@ def with_precision(network: OnnxNetwork, precision: Precision | None, cache_file
     own, model = network.signature.precision, network.model
     if precision is None or precision == own:
         return network
+    if network.signature.decode != "none":  # the decoding part stays as it is
+        return decoding_network(with_precision(maps_network(network), precision, cache_file))
     if own == "fp16":
         raise UsageError(
             f"'{network.path}' is {own} and cannot be made {precision}.", "Leave -t out, or convert the fp32 export."
@@ -122,7 +125,7 @@ def with_precision(network: OnnxNetwork, precision: Precision | None, cache_file
 
 
 def _check_outputs(network: OnnxNetwork, wanted: tuple[str, ...]) -> None:
-    known = (network.signature.heatmap_name, network.signature.paf_name)
+    known = network.signature.output_names
     wrong = [f"'{name}'.{nearest(name, known)}" for name in wanted if name not in known]
     if wrong:
         raise UsageError(f"The network has no output {' and no output '.join(wrong)}", f"Outputs: {', '.join(known)}.")
