@@ -5,6 +5,7 @@ INT8 (`quantize: int8`). The float one is exported by every calibration method, 
 files are evaluated in strict mode by ONNX Runtime; differences stand with their 95 % bootstrap interval over pictures.
 Without `-m` the network of the train spec is trained first. The last line is JSON.
 
+    limbnet dataset_convert -d specs/dataset_examples.json -o demo/records/train --generate_masks
     python benchmarks/int8_training.py                                    # specs/tiny_cpu.yaml, the example pictures
     python benchmarks/int8_training.py -m MODEL -e SPEC -d DATASET --epochs 20
 """

@@ -86,6 +86,11 @@ def test_what_is_refused(annotations: Path, images: Path, tmp_path: Path, capsys
     (tmp_path / "full" / "mine.txt").touch()
     assert main([*line, "-o", str(tmp_path / "full"), "-n", "2"]) == 2
     assert "not an empty folder" in capsys.readouterr().err
+    assert main([*line[:4], str(tmp_path / "nowhere"), "-o", str(tmp_path / "out"), "-n", "2"]) == 1
+    assert "There is no folder" in capsys.readouterr().err
+    (tmp_path / "elsewhere").mkdir()
+    assert main([*line[:4], str(tmp_path / "elsewhere"), "-o", str(tmp_path / "out"), "-n", "2"]) == 1
+    assert "Check that -i names their folder" in capsys.readouterr().err
     (tmp_path / "no.json").write_text("{}")
     assert main([*line[:2], str(tmp_path / "no.json"), *line[3:], "-o", str(tmp_path / "out"), "-n", "2"]) == 1
     assert "no COCO keypoint file" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import pytest
 from lively import SIZE, lively_model
 
 from limbnet.cli import main
-from limbnet.commands.convert import _bytes
+from limbnet.commands.flags import byte_count
 from limbnet.encryption import seal
 from limbnet.errors import DataError, DeviceError, ModelFileError, SpecError, UsageError
 from limbnet.export.cache import write_cache
@@ -202,5 +202,5 @@ def test_the_manuals_fp16_line_takes_an_int8_file(int8_network, tmp_path: Path) 
 
 
 def test_workspace_is_read_as_the_manual_writes_it() -> None:
-    assert _bytes("1<<30") == _bytes("1073741824") == 2**30
-    assert _bytes("(1<<30)") == 2**30
+    assert byte_count("1<<30") == byte_count("1073741824") == 2**30
+    assert byte_count("(1<<30)") == 2**30

@@ -35,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-m", "--max_batch_size", type=flags.positive, default=16, metavar="N", help="largest batch, without -p"
     )
-    parser.add_argument("-w", "--max_workspace_size", type=_bytes, metavar="BYTES", help="GPU memory for the build")
+    parser.add_argument(
+        "-w", "--max_workspace_size", type=flags.byte_count, metavar="BYTES", help="GPU memory for the build"
+    )
     parser.add_argument(
         "-i", "--input_order", choices=["nchw", "nhwc", "nc"], help="order of -d; the file's own when left out"
     )
@@ -90,15 +92,3 @@ def _fallback(args: argparse.Namespace) -> Fallback | None:
     from limbnet.specs.load import load_inference_spec
 
     return lambda: info_from_train_spec(load_inference_spec(args.inference_spec), args.input_file)
-
-
-def _bytes(text: str) -> int:
-    """Read `2147483648` or, as the manual writes it, `1<<30`."""
-    base, shift, power = text.replace("(", "").replace(")", "").partition("<<")
-    try:
-        value = int(base) << int(power) if shift else int(base)
-    except ValueError:
-        value = 0
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"found '{text}', expected a number of bytes such as 1073741824 or 1<<30")
-    return value

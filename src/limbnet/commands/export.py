@@ -126,7 +126,7 @@ def _add_engine(group: Any) -> None:
     group.add_argument(
         "--static_batch_size", type=int, default=-1, metavar="N", help="fix the batch in the file; -1 leaves it open"
     )
-    group.add_argument("--max_workspace_size", type=flags.positive, metavar="BYTES", help="GPU memory for the build")
+    group.add_argument("--max_workspace_size", type=flags.byte_count, metavar="BYTES", help="GPU memory for the build")
     flags.without_effect(group, "-v", "--verbose", why="'-l DEBUG' prints more", nargs=0)
 
 

@@ -196,3 +196,15 @@ def input_size(text: str) -> tuple[int, int]:
     if len(parts) not in (2, 3) or (len(parts) == 3 and parts[2] != "3"):
         raise argparse.ArgumentTypeError(f"found '{text}', expected height,width or height,width,3")
     return positive(parts[0]), positive(parts[1])
+
+
+def byte_count(text: str) -> int:
+    """Read `2147483648` or, as the manual writes it, `1<<30`."""
+    base, shift, power = text.replace("(", "").replace(")", "").partition("<<")
+    try:
+        value = int(base) << int(power) if shift else int(base)
+    except ValueError:
+        value = 0
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"found '{text}', expected a number of bytes such as 1073741824 or 1<<30")
+    return value

@@ -54,10 +54,13 @@ def sample_images(
 
     Raises:
         UsageError: the output folder holds something.
-        DataError: the annotations are wrong, or fewer pictures qualify; nothing is copied then.
+        DataError: the folder of pictures is missing, the annotations are wrong, or fewer pictures qualify; nothing is
+            copied then.
     """
     if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
         raise UsageError(f"'{output_dir}' is not an empty folder.", "Name a new folder with -o.")
+    if not image_dir.is_dir():
+        raise DataError(f"There is no folder '{image_dir}'.", "Name the folder of the dataset's pictures with -i.")
     dataset = load_annotated(annotation_file, image_dir)
     chosen: list[CocoImage] = []
     unreadable = 0
@@ -79,8 +82,15 @@ def sample_images(
             f"{len(chosen)} of {len(dataset)} pictures show at least {criteria.min_persons} people with "
             f"{criteria.min_keypoints} labelled joints each and can be read ({unreadable} cannot); {count} were asked "
             "for. Nothing was copied.",
-            f"Use -n {len(chosen)}, or lower -pth or --min_keypoints." if chosen else "Lower -pth or --min_keypoints.",
+            _advice(len(chosen), unreadable),
         )
     for image in chosen:
         write_bytes(output_dir / image.file_name, image.path.read_bytes())
     return chosen
+
+
+def _advice(chosen: int, unreadable: int) -> str:
+    """Say what to do when too few pictures qualify."""
+    if chosen:
+        return f"Use -n {chosen}, or lower -pth or --min_keypoints."
+    return "Check that -i names their folder." if unreadable else "Lower -pth or --min_keypoints."
