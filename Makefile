@@ -4,7 +4,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 # The measurements of minutes; benchmarks/README.md names the longer ones.
-BENCHMARKS := $(wildcard $(addprefix benchmarks/,labels.py loader.py decode.py training.py convert.py))
+BENCHMARKS := $(wildcard $(addprefix benchmarks/,labels.py loader.py decode.py pipeline.py limits.py training.py convert.py))
 
 .PHONY: setup demo test test-long lint bench clean
 .DEFAULT_GOAL := setup
