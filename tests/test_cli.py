@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import types
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,8 @@ HEAVY = ("torch", "cv2", "pydantic", "numpy", "rich", "onnx", "onnxruntime", "op
 
 
 @pytest.fixture
-def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[types.ModuleType]:
-    """A command `toy` whose `run` each test replaces; logging is put back afterwards."""
+def toy(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """A command `toy` whose `run` each test replaces."""
     module: Any = types.ModuleType("limbnet_toy")
     module.HELP = "A toy."
     module.run = lambda args: None
@@ -46,13 +45,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[types.ModuleType]:
     module.add_arguments = add_arguments
     monkeypatch.setitem(sys.modules, "limbnet_toy", module)
     monkeypatch.setitem(cli.COMMANDS, "toy", ("limbnet_toy", "play"))
-    root, ours = logging.getLogger(), logging.getLogger("limbnet")
-    before = root.handlers[:], root.level, ours.level
-    yield module
-    root.handlers[:] = before[0]
-    root.setLevel(before[1])
-    ours.setLevel(before[2])
-    logging.captureWarnings(False)
+    return module
 
 
 def parsed(toy: types.ModuleType, line: str) -> argparse.Namespace:
