@@ -1,22 +1,26 @@
 """HigherHRNet's refinement: a joint that a person lacks is put where the heatmap less the rounded distance of the tag
 from the person's is largest.
 
-That asks for the largest value of a whole map, for every person and missing joint. Here maps are cut into tiles: a
-tile's highest value and its least and largest tag bound what it can hold, so that few tiles need to be looked into.
+That asks for the largest value of a whole map, for every person and missing joint. Here maps are cut into tiles, and
+these into quarters: the highest value and the least and largest tag bound what can be found there, so that few need to
+be looked into.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from limbnet.decode.multiresolution import TagFields
 
-#: Side of a tile in pixels.
-TILE = 8
+#: Side of a quarter of a tile in pixels.
+QUARTER = 4
 
 #: So many tiles of the highest bounds are looked into before the rest is weighed up.
-PROMISING = 16
+PROMISING = 32
 
 
 def quarter_steps(
@@ -75,64 +79,104 @@ def best_places(fields: TagFields, joint: NDArray[np.intp], tags: NDArray[np.flo
         joint: (N,) joints, one for each search.
         tags: (N, F) wanted tags.
     """
-    bounds = _bounds(fields, joint, tags)
-    searches = np.arange(len(joint))[:, None]
+    chosen, which = np.unique(joint, return_inverse=True)
+    quarters = _Tiles.of(fields, chosen)
+    tiles = quarters.by_four()
+    bounds = tiles.bounds((which,), tags)
     best, places = np.full(len(joint), -np.inf, np.float32), np.zeros(len(joint), np.intp)
     promising = np.argpartition(bounds, max(bounds.shape[1] - PROMISING, 0), axis=1)[:, -PROMISING:]
-    for tiles in (promising[:, -1:], promising, None):
-        if tiles is None:
+    for first in (promising[:, -1:], promising, None):
+        if first is None:
             search, tile = np.nonzero(bounds >= best[:, None])
         else:
-            search, rank = np.nonzero(bounds[searches, tiles] >= best[:, None])
-            tile = tiles[search, rank]
-        _look_into(fields, joint, tags, (search, tile), (best, places))
-        bounds[search, tile] = -np.inf
+            search, rank = np.nonzero(np.take_along_axis(bounds, first, 1) >= best[:, None])
+            tile = first[search, rank]
+        bounds[search, tile] = -np.inf  # looked into
+        search, quarter = np.repeat(search, 4), tiles.quarters(tile).ravel()
+        good = quarters.bounds((which[search], quarter), tags[search]) >= best[search]
+        _look_into(fields, joint, tags, (search[good], quarter[good]), (best, places))
     return places
 
 
-def _bounds(fields: TagFields, joint: NDArray[np.intp], tags: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return (N, T) what no pixel of each of T tiles can exceed."""
-    chosen, which = np.unique(joint, return_inverse=True)
-    highest = _highest(fields.heatmaps[chosen] if len(chosen) < len(fields.heatmaps) else fields.heatmaps)
-    least, largest = _tag_range(fields, chosen)
-    wanted = tags.T[:, :, None]
-    beyond = np.maximum(np.maximum(least[:, which] - wanted, wanted - largest[:, which]), 0)
-    distance = beyond[0] if len(beyond) == 1 else np.sqrt((beyond**2).sum(axis=0))
-    # A hair less, so that rounding errors of the distance cannot lift a pixel above its bound.
-    return np.asarray(highest[which] - np.rint(distance * np.float32(1 - 1e-5) - np.float32(1e-5)))
+@dataclass(frozen=True)
+class _Tiles:
+    """What bounds the pixels of T tiles of C maps: highest heatmap value (C, T), least and largest tag (F, C, T)."""
+
+    highest: NDArray[np.float32]
+    least: NDArray[np.float32]
+    largest: NDArray[np.float32]
+    columns: int  # tiles in a row, even
+
+    @classmethod
+    def of(cls, fields: TagFields, chosen: NDArray[np.intp]) -> _Tiles:
+        """Cut the maps of some joints into quarters of tiles."""
+        every = len(chosen) == len(fields.heatmaps)
+        heatmaps = fields.heatmaps if every else fields.heatmaps[chosen]
+        tags = fields.tags if every else fields.tags[:, chosen]
+        highest = _highest(heatmaps)
+        least, largest = (_over_quarters(tags, fields, extreme) for extreme in (np.minimum, np.maximum))
+        columns = highest.shape[2]
+        highest, least, largest = (maps.reshape(*maps.shape[:-2], -1) for maps in (highest, least, largest))
+        return cls(highest, least, largest, columns)
+
+    def by_four(self) -> _Tiles:
+        """Put four neighbours together."""
+
+        def reduced(values: NDArray[np.float32], extreme: np.ufunc) -> NDArray[np.float32]:
+            cells = values.reshape(*values.shape[:-1], -1, 2, self.columns // 2, 2)
+            rows = extreme(cells[..., 0, :, :], cells[..., 1, :, :])
+            return np.asarray(extreme(rows[..., 0], rows[..., 1]).reshape(*values.shape[:-1], -1))
+
+        lowered = reduced(self.least, np.minimum)
+        return _Tiles(reduced(self.highest, np.maximum), lowered, reduced(self.largest, np.maximum), self.columns // 2)
+
+    def quarters(self, tile: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return (M, 4) the tiles that M of these were put together from."""
+        row, column = np.divmod(tile, self.columns)
+        first = 2 * row * (2 * self.columns) + 2 * column
+        return np.asarray(first[:, None] + np.array([0, 1, 2 * self.columns, 2 * self.columns + 1]))
+
+    def bounds(self, index: tuple[NDArray[np.intp], ...], tags: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what no pixel of tiles can exceed.
+
+        Args:
+            index: maps (N,), for all their tiles, or maps (N,) and tiles (N,).
+            tags: (N, F) wanted tags.
+        """
+        every: tuple[Any, ...] = (slice(None), *index)
+        wanted = tags.T.reshape(*tags.T.shape, *(1,) * (2 - len(index)))
+        below, above = self.least[every] - wanted, wanted - self.largest[every]
+        beyond = np.maximum(np.maximum(below, above, out=below), 0, out=below)
+        distance = beyond[0] if len(beyond) == 1 else np.sqrt((beyond**2).sum(axis=0))
+        # A hair less, so that rounding errors of the distance cannot lift a pixel above its bound.
+        return np.asarray(self.highest[index] - np.rint(distance * np.float32(1 - 1e-5) - np.float32(1e-5)))
 
 
 def _highest(maps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return (K, T) the highest value of every tile of maps (K, H, W), row after row."""
+    """Return (K, t, u) the highest value of every quarter of a tile of maps (K, H, W); t and u are even."""
     joints, height, width = maps.shape
-    if height % TILE or width % TILE:
-        return _highest(np.pad(maps, ((0, 0), (0, -height % TILE), (0, -width % TILE)), mode="edge"))
-    tiles = maps.reshape(joints, height // TILE, TILE, width)
+    if height % (2 * QUARTER) or width % (2 * QUARTER):
+        rest = (0, -height % (2 * QUARTER)), (0, -width % (2 * QUARTER))
+        return _highest(np.pad(maps, ((0, 0), *rest), mode="edge"))
+    tiles = maps.reshape(joints, height // QUARTER, QUARTER, width)
     rows = tiles[:, :, 0].copy()
-    for row in range(1, TILE):  # NumPy's own reduction of a short axis is slow
+    for row in range(1, QUARTER):  # NumPy's own reduction of a short axis is slow
         np.maximum(rows, tiles[:, :, row], out=rows)
-    cells = rows.reshape(joints, -1, TILE)
+    cells = rows.reshape(joints, height // QUARTER, -1, QUARTER)
     highest = cells[..., 0].copy()
-    for column in range(1, TILE):
+    for column in range(1, QUARTER):
         np.maximum(highest, cells[..., column], out=highest)
     return highest
 
 
-def _tag_range(fields: TagFields, chosen: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return (F, C, T) twice: the least and the largest tag of the cells that every tile is interpolated from."""
-    tags = fields.tags[:, chosen] if len(chosen) < fields.tags.shape[1] else fields.tags
-    spans = []
-    for table in (fields.rows, fields.columns):
-        first = np.arange(0, len(table.before), TILE)
-        last = np.minimum(first + TILE - 1, len(table.before) - 1)
-        spans.append((table.before[first], table.after[last]))
-    ranges = []
-    for extreme in (np.minimum, np.maximum):
-        reduced = tags
-        for axis, (first, last) in zip((-2, -1), spans, strict=True):
-            reduced = _over_spans(reduced, first, last, axis, extreme)
-        ranges.append(reduced.reshape(*tags.shape[:2], -1))
-    return ranges[0], ranges[1]
+def _over_quarters(tags: NDArray[np.float32], fields: TagFields, extreme: np.ufunc) -> NDArray[np.float32]:
+    """Return (F, C, t, u) an extreme of the tags (F, C, h, w) that every quarter of a tile is interpolated from."""
+    for axis, table in ((-2, fields.rows), (-1, fields.columns)):
+        pixels = len(table.before)
+        first = np.arange(0, pixels + -pixels % (2 * QUARTER), QUARTER)
+        spans = table.before[first.clip(max=pixels - 1)], table.after[(first + QUARTER - 1).clip(max=pixels - 1)]
+        tags = _over_spans(tags, *spans, axis, extreme)
+    return tags
 
 
 def _over_spans(
@@ -152,21 +196,22 @@ def _look_into(
     where: tuple[NDArray[np.intp], NDArray[np.intp]],
     found: tuple[NDArray[np.float32], NDArray[np.intp]],
 ) -> None:
-    """Look into tiles (search, tile); keep in (best, places) of each search what is higher, or as high and earlier.
+    """Look into quarters (search, quarter); keep in (best, places) what is higher, or as high and earlier.
 
-    The searches ascend.
+    The searches ascend; best and places are theirs.
     """
     (search, tile), (best, places) = where, found
     if not len(search):
         return
     _, height, width = fields.heatmaps.shape
-    top, left = (corner * TILE for corner in np.divmod(tile, -(-width // TILE)))
-    down, right = np.divmod(np.arange(TILE * TILE), TILE)
+    columns = width + -width % (2 * QUARTER)
+    top, left = (corner * QUARTER for corner in np.divmod(tile, columns // QUARTER))
+    down, right = np.divmod(np.arange(QUARTER * QUARTER), QUARTER)
     rows = np.minimum(top[:, None] + down, height - 1)  # beyond the border its last row and column count again
     within = rows * width + np.minimum(left[:, None] + right, width - 1)
     heat = fields.heatmaps.reshape(-1).take(within + (joint[search] * (height * width))[:, None])
     high = np.flatnonzero(heat >= best[search][:, None])  # tags only lower a value
-    search, place = search.take(high // TILE**2), within.take(high)
+    search, place = search.take(high // QUARTER**2), within.take(high)
     apart = fields.tags_at(joint.take(search), *np.divmod(place, width)) - tags.take(search, axis=0).T
     distance = np.abs(apart[0]) if len(apart) == 1 else np.sqrt((apart**2).sum(axis=0))
     values = heat.take(high) - np.rint(distance)
