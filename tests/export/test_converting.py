@@ -19,6 +19,7 @@ from limbnet.export.tensorrt_build import Profile, build_engine
 from limbnet.files import write_bytes
 from limbnet.runtime.engine_file import check_runs_here, check_source, read_engine
 from limbnet.runtime.load import load_engine
+from limbnet.runtime.onnx_file import network_of
 from limbnet.runtime.onnxruntime_engine import OnnxRuntimeEngine
 from limbnet.runtime.signature import Signature
 
@@ -156,6 +157,16 @@ def test_another_models_cache_is_refused(float_file: Path, ranges, tmp_path: Pat
     write_cache(tmp_path / "other.bin", ranges, "minmax", "00" * 32)
     with pytest.raises(DataError, match="belongs to another model"):
         convert_file(float_file, ConvertSettings(tmp_path / "x.xml", "int8", tmp_path / "other.bin"))
+
+
+def test_a_cache_serves_every_layout(model, info, network, cache_file: Path, pictures) -> None:
+    """The manual's SDK export, TAO's float input and the channels' order change nothing that was calibrated."""
+    expected = OnnxRuntimeEngine(with_precision(network, "int8", cache_file), threads=1).run(pictures)
+    for options in ({"data_format": "channels_first"}, {"input_type": "float32"}, {"paf_upsampling": 4}):
+        other = network_of(build_graph(model, info, Signature(**options)), Path("other.onnx"))
+        found = OnnxRuntimeEngine(with_precision(other, "int8", cache_file), threads=1).run(pictures)
+        np.testing.assert_allclose(found.heatmaps, expected.heatmaps, atol=1e-3 * np.ptp(expected.heatmaps))
+        np.testing.assert_allclose(found.pafs, expected.pafs, atol=1e-3 * np.ptp(expected.pafs))
 
 
 def test_half_precision_stays_and_outputs_stay_whole(network, int8_network, tmp_path: Path) -> None:

@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from limbnet.errors import DataError
+from limbnet.export.calibrate import input_range
 from limbnet.export.quantise import STEPS
 from limbnet.export.ranges import Method
 from limbnet.files import write_text
+from limbnet.models.info import ModelInfo
 
 #: TensorRT's names of calibration algorithms.
 ALGORITHMS: dict[Method, str] = {
@@ -122,6 +124,25 @@ def check_cache(
             "asked for.",
             anew,
         )
+
+
+def cached_ranges(
+    cache: CalibrationCache,
+    path: Path | str,
+    tensors: Sequence[str],
+    info: ModelInfo,
+    *,
+    model_hash: str,
+    method: Method | None = None,
+) -> dict[str, float]:
+    """Check a cache as `check_cache` does and return the ranges of `calibrated_tensors`.
+
+    The first is the input, whose name depends on the file's layout and whose range is known without measuring: a cache
+    serves every layout.
+    """
+    first, *others = tensors
+    check_cache(cache, path, model_hash, others, method)
+    return {first: cache.ranges.get(first, input_range(info)), **{name: cache.ranges[name] for name in others}}
 
 
 def _to_hex(value: float) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from limbnet.errors import UsageError, nearest
-from limbnet.export.cache import check_cache, read_cache
+from limbnet.export.cache import cached_ranges, read_cache
 from limbnet.export.decoder_graph import decoding_network, maps_network
 from limbnet.export.dequantise import dequantise
 from limbnet.export.engines import EngineRequest, write_engine_file
@@ -117,8 +117,8 @@ def with_precision(network: OnnxNetwork, precision: Precision | None, cache_file
                 "Give it with -c, or export with --data_type int8 and convert that file.",
             )
         tensors, cache = calibrated_tensors(model), read_cache(cache_file)
-        check_cache(cache, cache_file, network.model_hash, tensors, None)
-        model = quantise(model, cache.ranges, head_layers(model))
+        ranges = cached_ranges(cache, cache_file, tensors, network.info, model_hash=network.model_hash)
+        model = quantise(model, ranges, head_layers(model))
     changed = replace(network.signature, precision=precision)
     set_signature(model, network.info, changed, network.model_hash)
     return network_of(model, network.path)

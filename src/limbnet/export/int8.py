@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from limbnet.console import progress
 from limbnet.data.calibration import CalibrationPictures, TensorFile, choose_pictures, write_tensor_file
 from limbnet.errors import DataError, UsageError
-from limbnet.export.cache import CalibrationCache, as_cached, check_cache, read_cache, write_cache
+from limbnet.export.cache import CalibrationCache, as_cached, cached_ranges, check_cache, read_cache, write_cache
 from limbnet.export.calibrate import calibrate
 from limbnet.export.quantise import calibrated_tensors
 from limbnet.export.ranges import DEFAULT_METHOD, Method
@@ -105,9 +105,10 @@ def int8_ranges(
         log.info("Calibration is skipped: training has found the ranges.")
         return trained_ranges(source.trained, tensors, info), {"source": "training"}
     if source.cache is not None and cache_file is not None:
-        check_cache(source.cache, cache_file, model_hash, tensors, calibration.method)
+        kept = cached_ranges(
+            source.cache, cache_file, tensors, info, model_hash=model_hash, method=calibration.method
+        )  # fmt: skip
         log.info("Calibration is skipped: its ranges are in '%s' (%s).", cache_file, source.cache.algorithm)
-        kept = {name: source.cache.ranges[name] for name in tensors}
         return kept, {"source": "cache", "algorithm": source.cache.algorithm}
     assert source.batches is not None
     method, batches = calibration.method or DEFAULT_METHOD, source.batches
