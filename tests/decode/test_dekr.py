@@ -8,6 +8,7 @@ import pytest
 from tag_crowds import offset_network_output
 
 from limbnet.decode.dekr import decode_offsets, rescoring_features
+from limbnet.decode.matching import MatchSettings
 from limbnet.decode.offsets import (
     OffsetSettings,
     OffsetView,
@@ -79,6 +80,19 @@ def test_a_crowd_is_found_where_it_stands() -> None:
     apart = np.linalg.norm(found.keypoints[:, None] - points, axis=-1).mean(axis=2)
     assert (apart.min(axis=0) < 1).sum() >= 18  # two centres in one cell are one person
     assert found.scores.tolist() == sorted(found.scores, reverse=True)
+
+
+def test_matching_mends_rough_offsets() -> None:
+    rng = np.random.default_rng(6)
+    points, heatmaps, offsets = offset_network_output(rng, 4, noise=0.02)
+    views = [offset_view(1.0, (heatmaps, offsets), None, FLIP)]
+    rough, mended = (decode_offsets(views, match=match) for match in (None, MatchSettings()))
+    errors = []
+    for found in (rough, mended):
+        apart = np.linalg.norm(found.keypoints[:, None] - points, axis=-1)
+        errors.append(float(np.median(apart[apart.mean(axis=2).argmin(axis=0), np.arange(4)])))
+    assert errors[1] < errors[0] / 2
+    np.testing.assert_array_equal(rough.scores, mended.scores)
 
 
 def test_close_poses_by_hand() -> None:

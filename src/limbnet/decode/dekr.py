@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from limbnet.decode.matching import MatchSettings, match_to_heatmaps
 from limbnet.decode.offsets import (
     OffsetSettings,
     OffsetView,
     find_centres,
+    mean_heatmaps,
     merge_scales,
     pose_nms,
     values_at,
@@ -22,8 +24,19 @@ from limbnet.skeleton import Skeleton
 TRUNK_SIDES = (("left_shoulder", "left_hip"), ("right_shoulder", "right_hip"))
 
 
-def decode_offsets(views: Sequence[OffsetView], settings: OffsetSettings | None = None, stride: int = 4) -> People:
+def decode_offsets(
+    views: Sequence[OffsetView],
+    settings: OffsetSettings | None = None,
+    stride: int = 4,
+    match: MatchSettings | None = None,
+) -> People:
     """Find the people in the views of one picture.
+
+    Args:
+        views: one for each scale.
+        settings: thresholds; DEKR's for one scale when None.
+        stride: pixels of the network's input a cell.
+        match: how joints are matched to the heatmaps; they are not when None, as in the published settings.
 
     Returns:
         The people, in pixels of the network's input at scale 1, best first. A joint's score is the centre's value times
@@ -42,7 +55,10 @@ def decode_offsets(views: Sequence[OffsetView], settings: OffsetSettings | None 
     joint_scores = found.centres[kept, None] * heat[kept]
     scores = joint_scores.mean(axis=1) if len(kept) else np.zeros(0, np.float32)
     best = np.argsort(-scores, kind="stable")
-    return People(found.points[kept][best], joint_scores[best], scores[best])
+    points, joint_scores = found.points[kept][best], joint_scores[best]
+    if match is not None:
+        points = match_to_heatmaps(points, joint_scores, mean_heatmaps(views, stride)[:-1], match)
+    return People(points, joint_scores, scores[best])
 
 
 def rescoring_features(

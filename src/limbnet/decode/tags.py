@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbnet.decode.multiresolution import TagFields
-from limbnet.decode.peaks import descending
 from limbnet.decode.people import People
-from limbnet.decode.screen import screened_pixels
+from limbnet.decode.screen import local_maxima
 from limbnet.decode.tag_refine import fill_missing, quarter_steps
 
 #: HigherHRNet's order of grouping for COCO's joints: from the head outwards, because heads are found best.
@@ -108,36 +107,11 @@ def grouping_order(joints: tuple[str, ...]) -> NDArray[np.intp]:
 
 def find_tag_peaks(fields: TagFields, settings: TagSettings) -> TagPeaks:
     """Return the best peaks of every heatmap with their tags."""
-    heatmaps = np.ascontiguousarray(fields.heatmaps)
-    _, height, width = heatmaps.shape
-    flat = heatmaps.ravel()
-    places = screened_pixels(heatmaps, settings.heatmap_threshold)
-    values = flat.take(places)
-    row, column = np.divmod(places, width)
-    top = row // height * height
-    for down, right in _outwards(settings.reach):
-        if not len(places):
-            break
-        rows = np.clip(row + down, top, top + height - 1)
-        alive = flat.take(rows * width + np.clip(column + right, 0, width - 1)) <= values
-        places, values, row, column, top = (each.compress(alive) for each in (places, values, row, column, top))
-    order = descending(values)
-    joint = places.take(order) // (height * width)
-    by_joint = np.argsort(joint, kind="stable")
-    order, joint = order.take(by_joint), joint.take(by_joint)
-    rank = np.arange(len(joint)) - np.searchsorted(joint, joint)
-    order, joint = order.compress(rank < settings.max_people), joint.compress(rank < settings.max_people)
-    places = places.take(order)
-    within = places - joint * height * width
-    tags = fields.tags_at(joint, *np.divmod(within, width)).T
-    return TagPeaks(joint, within, values.take(order), tags)
-
-
-def _outwards(reach: int) -> list[tuple[int, int]]:
-    """Return the steps to all neighbours within reach, the nearest first, because they rule out most pixels."""
-    span = range(-reach, reach + 1)
-    steps = [(down, right) for down in span for right in span if (down, right) != (0, 0)]
-    return sorted(steps, key=lambda step: step[0] ** 2 + step[1] ** 2)
+    joint, place, values = local_maxima(
+        fields.heatmaps, settings.heatmap_threshold, settings.reach, settings.max_people
+    )
+    tags = fields.tags_at(joint, *np.divmod(place, fields.heatmaps.shape[2])).T
+    return TagPeaks(joint, place, values, tags)
 
 
 def group_by_tags(peaks: TagPeaks, order: NDArray[np.intp], settings: TagSettings) -> NDArray[np.intp]:

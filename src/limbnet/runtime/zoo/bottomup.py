@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from limbnet.data.boxes import PersonBoxes
 from limbnet.decode.dekr import decode_offsets, rescoring_features
+from limbnet.decode.matching import MatchSettings
 from limbnet.decode.multiresolution import TagView, aggregate
 from limbnet.decode.offsets import OffsetSettings, OffsetView, offset_view
 from limbnet.decode.openpose import decode_parts
@@ -190,6 +191,7 @@ class OffsetEstimator(_ScaledEstimator):
         settings: thresholds; DEKR's for one or several scales when None.
         rescore: maps features (P, 3L + K) of `rescoring_features` to factors (P, 1) on the scores; the published AP
             includes it.
+        match: how joints are matched to the heatmaps; they are not when None, as in the published settings.
 
     Raises:
         SpecError: a scale is not positive, or none is 1.
@@ -206,6 +208,7 @@ class OffsetEstimator(_ScaledEstimator):
         flip: bool = False,
         settings: OffsetSettings | None = None,
         rescore: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
+        match: MatchSettings | None = None,
     ) -> None:
         super().__init__(network, skeleton, scales=scales, flip=flip)
         if 1.0 not in self.scales:
@@ -213,13 +216,15 @@ class OffsetEstimator(_ScaledEstimator):
         several = replace(OffsetSettings(), nms_threshold=DEKR_SEVERAL_SCALES)
         self.settings = settings or (OffsetSettings() if len(self.scales) == 1 else several)
         self.rescore = rescore
+        self.match = match
 
     def _smallest(self) -> float:
         return 1.0
 
     def decode(self, inputs: PictureInputs[ShortSideFit], answer: list[Tensors]) -> Poses:
         """Turn what `run` returned into poses in the picture, best person first."""
-        people = decode_offsets([self._view(answer, number) for number in range(len(self.scales))], self.settings)
+        views = [self._view(answer, number) for number in range(len(self.scales))]
+        people = decode_offsets(views, self.settings, match=self.match)
         points, scores = inputs.fit.to_picture(people.keypoints), people.scores
         order = np.arange(len(people))
         if self.rescore is not None and len(people):
