@@ -17,6 +17,7 @@ ROWS = [
     {"compress", "benchmark", "video", "serve"},
     {"commands"},
     {"cli"},
+    {"__main__"},
 ]
 ROW = {part: number for number, row in enumerate(ROWS) for part in row}
 
