@@ -30,7 +30,8 @@ def add_limbs(pafs: Value, points: Value, there: Value, skeleton: Skeleton, sett
     samples = settings.limb_samples
     steps = np.arange(samples, dtype=np.float32) / np.float32(max(samples - 1, 1))
     step = op.constant(steps.reshape(-1, 1, 1, 1))
-    position = op("Round", start.unsqueeze(2) + step * vector.unsqueeze(2))  # (B, L, S, P, P, 2)
+    origin = op("Expand", start, vector.shape())  # runtimes add arrays of one shape many times faster
+    position = op("Round", origin.unsqueeze(2) + step * vector.unsqueeze(2))  # (B, L, S, P, P, 2)
     field = _sampled(pafs, position).reshape(-1, len(skeleton.limbs), 2, samples, most, most)
     unit = vector / (op("Sqrt", (vector * vector).sum(4, keep=True)) + 1e-6)
     along = (field * op("Transpose", unit, perm=[0, 1, 4, 2, 3]).unsqueeze(3)).sum(2)  # (B, L, S, P, P)
@@ -49,7 +50,8 @@ def _sampled(pafs: Value, position: Value) -> Value:
     op, shape = pafs.op, pafs.shape()
     height, width = shape.part(2, 3, 0), shape.part(3, 4, 0)
     fields = pafs.reshape(-1, 2, height, width)
-    size = (op.concat(width, height) * POINTS).cast("float32")
-    grid = (position * 2 + 1) / size - 1
+    share = op.constant(1) / (op.concat(width, height) * POINTS).cast("float32")
+    pairs = position.shape().part(3, 6, 0)
+    grid = position * op("Expand", share * 2, pairs) + op("Expand", share - 1, pairs)
     places = grid.reshape(fields.shape().part(0, 1, 0), 1, -1, 2)
     return op("GridSample", fields, places, mode="bicubic", padding_mode="border", align_corners=0)

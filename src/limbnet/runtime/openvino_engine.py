@@ -45,8 +45,9 @@ def open_engine(
 ) -> OpenVinoEngine:
     """Read an ONNX or OpenVINO file and compile it; see `limbnet.runtime.load.load_engine` for the arguments."""
     refuse_stage(output_stage, path)
-    model, info, signature = read_openvino(path, key, fallback)
-    return OpenVinoEngine(model, info, signature, device=device or "cpu", mode=mode, threads=threads)
+    device = device or "cpu"
+    model, info, signature = read_openvino(path, key, fallback, static=device != "cpu")
+    return OpenVinoEngine(model, info, signature, device=device, mode=mode, threads=threads)
 
 
 def open_throughput(path: Path, **options: Any) -> OpenVinoEngine:
@@ -119,15 +120,18 @@ class OpenVinoEngine:
 
 
 def read_openvino(
-    path: Path, key: str | None = None, fallback: Fallback | None = None
+    path: Path, key: str | None = None, fallback: Fallback | None = None, *, static: bool = False
 ) -> tuple[openvino.Model, ModelInfo, Signature]:
-    """Read an ONNX file, or an `.xml` whose `.bin` lies beside it, and what it says about itself."""
+    """Read an ONNX file, or an `.xml` whose `.bin` lies beside it, and what it says about itself.
+
+    `static` leaves the shapes inside an ONNX file that decodes as they are, for other devices than CPUs.
+    """
     core = openvino_core()
     kind, content = read_model_file(path, key)
     try:
         if kind is not FileKind.OPENVINO:
             network = read_onnx(path, key, fallback)
-            return read_network(network), network.info, network.signature
+            return read_network(network, static=static), network.info, network.signature
         _, weights = read_model_file(path.with_suffix(".bin"), key)
         model = core.read_model(content, weights)
     except RuntimeError as error:
@@ -141,9 +145,10 @@ def read_openvino(
     return model, ModelInfo.from_dict(said["info"]), Signature.from_dict(said["signature"])
 
 
-def read_network(network: OnnxNetwork) -> openvino.Model:
-    """Let OpenVINO read an ONNX network."""
-    return openvino_core().read_model(with_trimmed_decoding(network.model).SerializeToString(), b"")
+def read_network(network: OnnxNetwork, *, static: bool = False) -> openvino.Model:
+    """Let OpenVINO read an ONNX network; see `read_openvino`."""
+    model = network.model if static else with_trimmed_decoding(network.model)
+    return openvino_core().read_model(model.SerializeToString(), b"")
 
 
 def from_network(network: OnnxNetwork, mode: Mode = "latency", threads: int | None = None) -> OpenVinoEngine:
