@@ -17,8 +17,11 @@ from numpy.typing import NDArray
 
 from limbnet.errors import SpecError, nearest
 
-#: Joints that a dataset need not label: the midpoint of two labelled ones (BodyPoseNet: the neck).
-MIDPOINT_JOINTS: Mapping[str, tuple[str, str]] = {"neck": ("left_shoulder", "right_shoulder")}
+#: Joints that a dataset need not label: the midpoint of two labelled ones (BodyPoseNet: the neck; OpenPose: both).
+MIDPOINT_JOINTS: Mapping[str, tuple[str, str]] = {
+    "neck": ("left_shoulder", "right_shoulder"),
+    "mid_hip": ("left_hip", "right_hip"),
+}
 
 #: OKS sigmas of the COCO keypoint evaluation, by joint name (cocoapi, `cocoeval.py`).
 COCO_SIGMAS: Mapping[str, float] = {

@@ -29,6 +29,7 @@ def test_there_and_back(box, unbiased, x, y) -> None:
     """A map of the input's own size is undone by the crop's matrix."""
     crops = Crops.around(np.array([box]), (64, 48), unbiased)
     point = crops.to_picture(np.array([[[x, y]]]), (64, 48))[0, 0]
+    assert crops.from_picture(point[None, None], (64, 48))[0, 0] == pytest.approx((x, y), abs=1e-6)
     matrix = crops.matrices((64, 48))[0]
     assert matrix @ (*point, 1) == pytest.approx((x, y), abs=1e-6)
 

@@ -58,6 +58,11 @@ class Crops:
         centred = np.asarray(points, np.float64) - (width / 2, height / 2)
         return np.asarray(centred * scale[:, None, None] + self.centres[:, None])
 
+    def from_picture(self, points: NDArray[np.floating], map_size: tuple[int, int]) -> NDArray[np.float64]:
+        """Map points (N, K, 2) of the picture to cells of maps of (height, width); undoes `to_picture`."""
+        matrices = self.matrices(map_size)
+        return np.asarray(points * matrices[:, None, [0, 1], [0, 1]] + matrices[:, None, :, 2])
+
     def matrices(self, input_size: tuple[int, int]) -> NDArray[np.float64]:
         """Return (N, 2, 3) from pixel indices of the picture to those of inputs of (height, width)."""
         width, height = self._lengths(input_size)
