@@ -75,6 +75,7 @@ def cases(people: int, boxes: int, noise: float) -> list[Case]:
     squares = (x - centres[:, 0, None, None]) ** 2 + (y - centres[:, 1, None, None]) ** 2
     crops = (np.exp(-squares / 8) + rng.normal(0, noise, squares.shape)).astype(np.float32).reshape(boxes, 17, 64, 48)
     flat = crops.reshape(-1, 64, 48)
+    rng = np.random.default_rng(0)  # the same crowd, however many crops there were
     _, coarse, fine = tag_network_output(rng, people, size=SIZE, noise=noise)
     order, views = grouping_order(COCO_17.joints), [TagView(1.0, [(coarse, fine)])]
     fields = aggregate(views, SIZE, COCO_17.flip_index)
