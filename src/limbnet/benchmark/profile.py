@@ -227,7 +227,7 @@ def _measure_stages(runners: Runners, settings: ProfileSettings) -> None:
     with _bar("stages", settings.rounds + 1) as advance:
         rounds = in_turn(
             [runner.stages for _, runner in runners],
-            rounds=settings.rounds, seconds=settings.seconds, warm_up=1, on_round=advance,
+            rounds=settings.rounds, seconds=settings.seconds, warm_up=1, lead_in=1, on_round=advance,
         )  # fmt: skip
     for (row, _), spent in zip(runners, rounds, strict=True):
         row.stages = {name: Percentiles.of([one[name] for one in spent]) for name in STAGES}
@@ -260,7 +260,7 @@ def _measure_decoding(runners: Runners, settings: ProfileSettings) -> list[Decod
         found.append(len(decode()))
         steps.append(timed(decode))
     with _bar("decoding", settings.rounds + 2) as advance:
-        rounds = in_turn(steps, rounds=settings.rounds, seconds=settings.seconds, on_round=advance)
+        rounds = in_turn(steps, rounds=settings.rounds, seconds=settings.seconds, lead_in=1, on_round=advance)
     return [
         DecodeTime(kind[0].name, kind[1], kind[2], people, count, Percentiles.of(spent))
         for (kind, people), count, spent in zip(crowds, found, rounds, strict=True)

@@ -22,6 +22,7 @@ def in_turn(
     *,
     rounds: int = 10,
     warm_up: int = 2,
+    lead_in: int = 0,
     seconds: float = 20.0,
     on_round: Callable[[], object] | None = None,
     clock: Clock = time.perf_counter,
@@ -32,6 +33,8 @@ def in_turn(
         steps: what is compared; each measures itself.
         rounds: at most so many; at least 3 are made.
         warm_up: rounds before them that are not counted.
+        lead_in: uncounted calls of a step right before each counted one. Runtimes let their threads spin for a while
+            after the work is done, so the first run after another engine's shares the cores with the other's threads.
         seconds: no further round starts after so long.
         on_round: called after every round, the warm-up's too, for progress.
         clock: of `seconds`.
@@ -47,6 +50,8 @@ def in_turn(
         if number >= LEAST_ROUNDS and clock() - started > seconds:
             break
         for step, row in zip(steps, answers, strict=True):
+            for _ in range(lead_in):
+                step()
             row.append(step())
         if on_round is not None:
             on_round()
@@ -70,8 +75,9 @@ def timed(function: Callable[[], object], clock: Clock = time.perf_counter) -> C
 def interleaved(
     functions: Sequence[Callable[[], object]], *, rounds: int = 10, warm_up: int = 2, seconds: float = 20.0
 ) -> list[list[float]]:
-    """Time functions in turn and return the seconds of each; see `in_turn` and `timed`."""
-    return in_turn([timed(function) for function in functions], rounds=rounds, warm_up=warm_up, seconds=seconds)
+    """Time functions in turn, each after a run of its own, and return the seconds of each; see `in_turn`, `timed`."""
+    steps = [timed(function) for function in functions]
+    return in_turn(steps, rounds=rounds, warm_up=warm_up, lead_in=1, seconds=seconds)
 
 
 def medians(functions: Sequence[Callable[[], object]], **options: int | float) -> list[float]:
