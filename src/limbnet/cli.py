@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "convert": ("limbnet.commands.convert", "build a TensorRT or OpenVINO engine from an exported model"),
     "compress": ("limbnet.commands.compress", "prune, retrain and quantise until a budget is met"),
     "profile": ("limbnet.commands.profile", "measure speed: every stage, size and engine, with tables and charts"),
+    "benchmark": ("limbnet.commands.benchmark", "run a study: many networks, accuracy against frames per second"),
     "zoo": ("limbnet.commands.zoo", "list published networks, check weight files against them"),
 }
 

@@ -20,6 +20,7 @@ from limbnet.specs.inference import InferenceSpec
 from limbnet.specs.messages import problem_lines, shown
 from limbnet.specs.pose import PoseConfigFile
 from limbnet.specs.source import KeyPath, Source, dotted, read_source, to_yaml
+from limbnet.specs.study import StudySpec
 from limbnet.specs.train import TrainSpec
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,11 @@ def load_train_spec(path: Path | str) -> TrainSpec:
 def load_inference_spec(path: Path | str) -> InferenceSpec:
     """Read an inference spec (YAML or JSON)."""
     return _load(InferenceSpec, path)[0]
+
+
+def load_study_spec(path: Path | str) -> StudySpec:
+    """Read a study (YAML or JSON)."""
+    return _load(StudySpec, path)[0]
 
 
 def resolved(spec: Section) -> str:

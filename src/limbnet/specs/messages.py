@@ -41,7 +41,8 @@ def problem_lines(error: ValidationError, content: Any, source: Source) -> list[
         keys = _key_path(detail, content)
         if detail["type"] == "mistakes":
             for key, what in detail["ctx"]["mistakes"]:
-                at = (*keys, *key.split(".")) if key else keys
+                below = (int(part) if part.isdecimal() else part for part in key.split("."))
+                at = (*keys, *below) if key else keys
                 problems.append((source.line(at), f"{dotted(at)}: {what}" if at else what))
         elif detail["type"] == "missing" and isinstance(keys[-1], int):
             text = f"{dotted(keys[:-1])}: found {keys[-1]} values, expected more"
