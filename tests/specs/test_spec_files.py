@@ -19,6 +19,7 @@ from limbnet.specs.load import (
     load_dataset_spec,
     load_inference_spec,
     load_pose_config,
+    load_study_spec,
     load_train_spec,
     resolved,
 )
@@ -39,6 +40,8 @@ def kind_of(name: str) -> str:
         return "dataset"
     if name.endswith(".json"):
         return "pose config"
+    if name.startswith("study_"):
+        return "study"
     return "inference" if name.startswith("infer_") else "train"
 
 
@@ -57,6 +60,19 @@ def test_shipped_train_specs_load_from_anywhere_without_a_word(
 def test_shipped_inference_specs_load_without_a_word(root: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
     load_inference_spec(root / "specs" / name)
     assert not caplog.records
+
+
+@pytest.mark.parametrize("name", shipped("study"))
+def test_shipped_studies_hold_the_25_rows_and_load_without_a_word(
+    root: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    study = load_study_spec(root / "specs" / name)
+    assert not caplog.records
+    assert "".join(row.row for row in study.rows) == "abcdefghijklmnopqrstuvwxy"
+    load_dataset_spec(study.dataset)
+    assert [row.row for row in study.rows if row.boxes == "detected"] == list("acegikmoq")
+    assert [row.row for row in study.rows if len(row.scales) > 1] == list("uwy")
+    assert [row.row for row in study.rows if row.flip] == list("opqr")  # the others switched it off
 
 
 @pytest.mark.parametrize("name", shipped("dataset"))

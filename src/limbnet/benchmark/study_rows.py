@@ -246,7 +246,7 @@ class OpenRow:
         poses = estimator.decode(inputs, answer)
         end = perf_counter()
         spent = (read - begin, prepared - read, ran - prepared, end - decoding)
-        line = {"image": image.id, **dict(zip(STEPS, spent, strict=True)), "memory": memory}
+        line: dict[str, Any] = {"image": image.id, **dict(zip(STEPS, spent, strict=True)), "memory": memory}
         people = len(boxes) if boxes is not None else data.labelled_people(place)
         line |= {"people": people, "found": len(poses)}
         if self.plan.has_weights:
@@ -281,8 +281,8 @@ def _open_zoo(plan: Plan) -> OpenRow:
     row = plan.row
     entry = find(row.model)
     if row.input_size is not None and row.input_size != entry.input_size:
-        network = create_model(row.model, input_size=row.input_size, device="meta")
-        cost = multiply_adds(network, torch.empty(1, 3, *row.input_size, device="meta"))
+        shapes = create_model(row.model, input_size=row.input_size, device="meta")
+        cost = multiply_adds(shapes, torch.empty(1, 3, *row.input_size, device="meta"))
         entry = replace(entry, input_size=row.input_size, multiply_adds=cost)
     torch_runs = row.engine in (None, "torch")
     device = str(choose_device(plan.device, announce=False)) if torch_runs else plan.device or "cpu"
