@@ -89,7 +89,8 @@ def _scatter(rows: Sequence[Outcome], title: str, front: bool) -> Figure:
     if front:
         best = pareto_front(exact)
         at, up = [one.accuracy or 0.0 for one in best], [one.fps for one in best]
-        chart.plot(at, up, color="black", linestyle="--", linewidth=1.2, zorder=0, label="Pareto front")
+        # At an AP between two rows the next exact one is what there is.
+        chart.step(at, up, where="pre", color="black", linestyle="--", linewidth=1.2, zorder=0, label="Pareto front")
         chart.scatter(at, up, s=190, facecolors="none", edgecolors="black", linewidths=1.2, label="on the front")
         chart.legend(fontsize=9)
     chart.set(xlabel="AP (COCO, bars: 95 % of bootstrap draws)", title=title)
@@ -98,6 +99,9 @@ def _scatter(rows: Sequence[Outcome], title: str, front: bool) -> Figure:
     if blind:
         strip = panels[0]
         strip.sharey(chart)
+        strip.set_yscale("log")
+        _plain_numbers(strip.yaxis)
+        chart.tick_params(labelleft=False)
         for number, one in enumerate(blind):
             strip.plot(number % 3, one.fps, color=colours[_system(one)], marker=_mark(one), markersize=7)
             strip.annotate(one.row, (number % 3, one.fps), textcoords="offset points", xytext=(6, 3), fontsize=9)
@@ -115,7 +119,9 @@ def _name(axes: Axes, rows: Sequence[Outcome], colours: dict[str, str]) -> None:
 
     axes.axis("off")
     handles = [
-        Line2D([], [], color=colours[_system(one)], marker=_mark(one), linestyle="", label=f"{one.row}  {one.label}")
+        Line2D(
+            [], [], color=colours[_system(one)], marker=_mark(one), linestyle="", label=f"{one.row}  {_described(one)}"
+        )
         for one in rows
     ]
     marks = dict.fromkeys(_mark(one) for one in rows)
