@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="their folder")
     parser.add_argument("--pictures", type=int, default=40, help="how many of them")
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--wide", action="store_true", help="twice the channels: enough work for INT8 to show")
     parser.add_argument("--start", type=Path, help="go on from this model, which may be pruned")
     arguments = parser.parse_args()
     set_up_logging("INFO" if arguments.annotations else "WARNING")
@@ -61,7 +62,7 @@ def main() -> None:
         else:
             dataset, people = eight_pictures(folder)
         begun = time.monotonic()
-        spec = benchmark_spec(dataset, arguments.epochs, arguments.batch, arguments.start)
+        spec = benchmark_spec(dataset, arguments)
         result = train(spec, folder, device="cpu")
         seconds = time.monotonic() - begun
     rows = sorted(people.items())
@@ -119,15 +120,19 @@ def write_dataset(
     return folder / "dataset.json", Counter(e["image_id"] for e in content["annotations"] if e["num_keypoints"])
 
 
-def benchmark_spec(dataset: Path, epochs: int, batch: int, start: Path | None) -> TrainSpec:
+def benchmark_spec(dataset: Path, arguments: argparse.Namespace) -> TrainSpec:
     """Return specs/tiny_cpu.yaml over other pictures, without augmentation."""
     content: dict[str, Any] = load_train_spec(ROOT / "specs/tiny_cpu.yaml").model_dump(by_alias=True)
-    every = max(epochs // 8, 1)
-    content |= {"num_epoch": epochs, "checkpoint_n_epoch": every, "validation_every_n_epoch": every}
-    if start is not None:
-        content |= {"pretrained_weights": start, "load_graph": True}
+    every = max(arguments.epochs // 8, 1)
+    content |= {"num_epoch": arguments.epochs, "checkpoint_n_epoch": every, "validation_every_n_epoch": every}
+    if arguments.start is not None:
+        content |= {"pretrained_weights": arguments.start, "load_graph": True}
+    if arguments.wide:
+        model = content["model"]
+        model["width"] *= 2
+        model["backbone_attributes"]["width"] *= 2
     loader = content["dataloader"]
-    loader["batch_size"] = batch
+    loader["batch_size"] = arguments.batch
     loader["image_config"]["image_dims"] |= {"height": SIZE[0], "width": SIZE[1]}
     inference = dataset.with_name("inference.yaml")
     inference.write_text(f"input_shape: {list(SIZE)}\nkeep_aspect_ratio_mode: pad_image_input\n")

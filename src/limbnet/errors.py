@@ -56,9 +56,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean '{close[0]}'?" if close else ""
 
 
-def missing_package(package: str, extra: str, purpose: str) -> DeviceError:
-    """Build the error for an optional package that is not installed, with the exact command that installs it."""
-    return DeviceError(
-        f"{purpose} needs the package '{package}', which is not installed.",
-        f'Run: pip install "limbnet[{extra}]"',
-    )
+def missing_package(package: str, purpose: str, extra: str | None = None) -> DeviceError:
+    """Build the error for a package that is not installed, with the exact command that installs it.
+
+    Only a package that is an extra of limbnet can be missing without somebody having removed it.
+    """
+    wanted = f'"limbnet[{extra}]"' if extra else package
+    what = f"{purpose} needs the package '{package}', which is not installed."
+    return DeviceError(what, f"Run: pip install {wanted}")

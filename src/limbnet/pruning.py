@@ -163,7 +163,7 @@ def _cut(model: BodyPoseNet, kept: Mapping[str, NDArray[np.intp]]) -> None:
     try:
         import torch_pruning as tp
     except ImportError as error:
-        raise missing_package("torch-pruning", "prune", "Pruning") from error
+        raise missing_package("torch-pruning", "Pruning") from error
     side = 4 * model.stride
     graph = tp.DependencyGraph().build_dependency(model, example_inputs=torch.zeros(1, 3, side, side))
     convolutions = model.conv_layers()

@@ -173,6 +173,6 @@ def test_charts_that_cannot_be_drawn_are_said_first(
     monkeypatch.setattr("limbnet.benchmark.charts.find_spec", lambda name: None)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main(["profile", str(tiny_model), "--charts", "-r", str(tmp_path), *QUICK]) == 1
-    assert 'pip install "limbnet[charts]"' in capsys.readouterr().err
+    assert "pip install matplotlib" in capsys.readouterr().err
     assert main(["profile", str(tiny_model), "-r", str(tmp_path), *QUICK]) == 0
     assert not list(tmp_path.glob("*.png"))

@@ -28,7 +28,7 @@ def can_draw() -> bool:
 def check_charts() -> None:
     """Raise a `DeviceError` when charts cannot be drawn: better now than after the measurement."""
     if not can_draw():
-        raise missing_package("matplotlib", "charts", "Drawing charts")
+        raise missing_package("matplotlib", "Drawing charts")
 
 
 def draw_charts(folder: Path, result: Profile) -> list[Path]:

@@ -123,8 +123,8 @@ def run_study(
     data = load_study_data(spec)
     plans = check_rows(spec, device, allow_missing)
     here = machine()
-    logs = [RowLog(folder / "rows" / f"{plan.row.row}.jsonl", plan.identity(data, here)) for plan in plans]
-    _settle(logs, overwrite)
+    logs = [RowLog(folder / "rows" / f"{plan.row.row}.jsonl", plan.identity(data, here), overwrite) for plan in plans]
+    _refuse_others(logs)
     if data.detections is not None and spec.synthetic_detections is not None:
         made_up = results_of(data.detections, data.spec.category.id)
         write_json(folder / "synthetic_detections.json", made_up, indent=None)
@@ -133,11 +133,8 @@ def run_study(
     return Study(outcomes, len(data), spec.repetitions, data.boxes_from, here)
 
 
-def _settle(logs: Sequence[RowLog], overwrite: bool) -> None:
-    """Begin anew if asked to, go on where rows are the same, refuse where they are not."""
-    if overwrite:
-        for one in logs:
-            one.clear()
+def _refuse_others(logs: Sequence[RowLog]) -> None:
+    """Raise a `LimbnetError` where files hold measurements of other rows; say how many there are of these."""
     changed = [f"row {one.path.stem}: {'; '.join(one.conflicts)}" for one in logs if one.conflicts]
     if changed:
         raise LimbnetError(

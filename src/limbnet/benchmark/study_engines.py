@@ -10,22 +10,22 @@ from limbnet.models.zoo.weights import load_weights
 from limbnet.runtime.zoo.network import TorchZooNetwork, ZooNetwork
 from limbnet.specs.study import StudyEngine, StudyRow
 
-#: Packages that runtimes need, and the extra of limbnet that installs them.
-PACKAGES: dict[str, tuple[tuple[str, ...], str]] = {
-    "onnxruntime": (("onnxruntime", "onnx", "onnxscript"), "onnx"),
-    "onnxruntime-tensorrt": (("onnxruntime",), "onnx"),
-    "openvino": (("openvino",), "openvino"),
-    "openvino-throughput": (("openvino",), "openvino"),
+#: Packages that runtimes need, and the extra of limbnet that installs them, if any.
+PACKAGES: dict[str, tuple[tuple[str, ...], str | None]] = {
+    "onnxruntime": (("onnxruntime", "onnx", "onnxscript"), None),
+    "onnxruntime-tensorrt": (("onnxruntime",), None),
+    "openvino": (("openvino",), None),
+    "openvino-throughput": (("openvino",), None),
     "tensorrt": (("tensorrt_rtx",), "tensorrt"),
 }
 
 
 def check_engine(engine: StudyEngine | None) -> None:
     """Raise a `DeviceError` when a runtime is not installed."""
-    packages, extra = PACKAGES.get(engine or "torch", ((), ""))
+    packages, extra = PACKAGES.get(engine or "torch", ((), None))
     for package in packages:
         if find_spec(package) is None:
-            raise missing_package(package, extra, f"The engine '{engine}'")
+            raise missing_package(package, f"The engine '{engine}'", extra)
 
 
 def open_zoo_network(entry: ZooEntry, row: StudyRow, device: str, seed: int) -> ZooNetwork:

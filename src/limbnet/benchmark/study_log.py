@@ -24,19 +24,23 @@ class RowLog:
     Args:
         path: the file.
         identity: what must be the same for measurements to belong together.
+        overwrite: begin anew, whatever the file holds.
 
     Attributes:
         lines: of the pictures, by repetition and id.
         facts: about the network, once it has been opened.
+        conflicts: what the file says otherwise than `identity`.
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, identity: Mapping[str, Any], overwrite: bool = False) -> None:
         self.path = path
         self.identity = dict(identity)
         self.lines: dict[tuple[int, int], dict[str, Any]] = {}
         self.facts: dict[str, Any] = {}
         self.conflicts: list[str] = []
         self._file: TextIOWrapper | None = None
+        if overwrite:
+            path.unlink(missing_ok=True)
         self._read()
 
     def _read(self) -> None:
@@ -68,11 +72,6 @@ class RowLog:
         ]
         if len(whole) < len(content) and not self.conflicts:
             write_text(self.path, whole)
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self.path.unlink(missing_ok=True)
-        self.lines, self.facts, self.conflicts = {}, {}, []
 
     def done(self, repetition: int, image: int) -> bool:
         """Tell whether a picture has been measured."""

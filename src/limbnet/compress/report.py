@@ -19,7 +19,7 @@ _HEADINGS = ("candidate", "threshold", "parameters", "multiply-adds", "file (MB)
 def check_charts() -> None:
     """Raise a `DeviceError` when charts cannot be drawn: better now than after hours of training."""
     if find_spec("matplotlib") is None:
-        raise missing_package("matplotlib", "charts", "The chart of a compression")
+        raise missing_package("matplotlib", "The chart of a compression")
 
 
 def write_report(

@@ -47,7 +47,7 @@ def calibrate(
     try:
         import onnxruntime as ort
     except ImportError:
-        raise missing_package("onnxruntime", "onnx", "Calibration") from None
+        raise missing_package("onnxruntime", "Calibration") from None
     first, tapped = _tapped(model, tensors)
     options = ort.SessionOptions()
     options.log_severity_level = 3

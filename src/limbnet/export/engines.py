@@ -52,7 +52,7 @@ class EngineRequest:
         if not self.is_openvino:
             find_builder(self.architectures)
         elif find_spec("openvino") is None:
-            raise missing_package("openvino", "openvino", "Writing an OpenVINO file")
+            raise missing_package("openvino", "Writing an OpenVINO file")
 
 
 def write_engine_file(

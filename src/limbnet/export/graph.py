@@ -53,7 +53,7 @@ def build_graph(network: nn.Module, info: ModelInfo, signature: Signature) -> Mo
         import onnx
         import onnxscript  # noqa: F401 (torch's exporter needs it)
     except ImportError as error:
-        raise missing_package(error.name or "onnx", "onnx", "Exporting to ONNX") from None
+        raise missing_package(error.name or "onnx", "Exporting to ONNX") from None
     module = Deployable(network, info, signature)
     example = torch.zeros(signature.input_shape(_EXAMPLE[0], _EXAMPLE[1:]))
     if signature.input_type == "uint8":

@@ -21,7 +21,7 @@ def write_openvino(path: Path, network: OnnxNetwork, key: str | None = None) -> 
     try:
         import openvino
     except ImportError:
-        raise missing_package("openvino", "openvino", "Writing an OpenVINO file") from None
+        raise missing_package("openvino", "Writing an OpenVINO file") from None
     model = read_network(network)
     said = {
         "info": network.info.to_dict(),

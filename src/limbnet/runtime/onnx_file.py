@@ -103,7 +103,7 @@ def parse_onnx(content: bytes, path: Path) -> ModelProto:
         import onnx
         from google.protobuf.message import DecodeError
     except ImportError:
-        raise missing_package("onnx", "onnx", "Reading an ONNX file") from None
+        raise missing_package("onnx", "Reading an ONNX file") from None
     try:
         model = onnx.load_model_from_string(content)
     except DecodeError as error:

@@ -96,7 +96,7 @@ def _session(network: OnnxNetwork, device: str, provider: Provider, threads: int
     try:
         import onnxruntime as ort
     except ImportError:
-        raise missing_package("onnxruntime", "onnx", "Running an ONNX file with ONNX Runtime") from None
+        raise missing_package("onnxruntime", "Running an ONNX file with ONNX Runtime") from None
     wanted, present = PROVIDERS[provider], ort.get_available_providers()
     if wanted not in present:
         raise DeviceError(

@@ -173,7 +173,7 @@ def openvino_core() -> openvino.Core:
     try:
         import openvino
     except ImportError:
-        raise missing_package("openvino", "openvino", "Running a network with OpenVINO") from None
+        raise missing_package("openvino", "Running a network with OpenVINO") from None
     return _only(openvino.Core)
 
 

@@ -112,7 +112,7 @@ def import_flavour(flavour: Flavour) -> Any:
         return import_module(flavour)
     except ImportError:
         if flavour == "tensorrt_rtx":
-            raise missing_package("tensorrt-rtx-cu12", "tensorrt", "A TensorRT-RTX engine") from None
+            raise missing_package("tensorrt-rtx-cu12", "A TensorRT-RTX engine", "tensorrt") from None
         raise DeviceError("A TensorRT engine needs the package 'tensorrt'.", "Run: pip install tensorrt") from None
 
 

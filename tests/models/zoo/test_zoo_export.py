@@ -6,14 +6,13 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 import torch
 from zoo_lively import enliven
 
 from limbnet.models.zoo import CATALOGUE, create_model
-
-onnx = pytest.importorskip("onnx", reason="needs the extra 'onnx'")
-ort = pytest.importorskip("onnxruntime", reason="needs the extra 'onnx'")
 
 #: Operators a network needs beyond convolutions and arithmetic.
 SPECIAL = {
