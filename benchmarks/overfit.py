@@ -123,7 +123,7 @@ def write_dataset(
 def benchmark_spec(dataset: Path, arguments: argparse.Namespace) -> TrainSpec:
     """Return specs/tiny_cpu.yaml over other pictures, without augmentation."""
     content: dict[str, Any] = load_train_spec(ROOT / "specs/tiny_cpu.yaml").model_dump(by_alias=True)
-    every = max(arguments.epochs // 8, 1)
+    every = next(n for n in range(max(arguments.epochs // 8, 1), 0, -1) if arguments.epochs % n == 0)
     content |= {"num_epoch": arguments.epochs, "checkpoint_n_epoch": every, "validation_every_n_epoch": every}
     if arguments.start is not None:
         content |= {"pretrained_weights": arguments.start, "load_graph": True}
