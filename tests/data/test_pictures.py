@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -164,14 +165,15 @@ def test_picture_cut_short(tmp_path: Path, suffix: str, share: float) -> None:
             picture_size(path)
 
 
-def test_picture_of_absurd_size(tmp_path: Path) -> None:
-    Image.fromarray(FIELDS).save(tmp_path / "bomb.png")
-    content = bytearray((tmp_path / "bomb.png").read_bytes())
-    import struct
-    import zlib
-
-    content[16:24] = struct.pack(">II", 100_000, 100_000)
-    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
-    (tmp_path / "bomb.png").write_bytes(content)
-    with pytest.raises(DataError, match=r"bomb\.png' has more than 178,956,970 pixels"):
-        read_picture(tmp_path / "bomb.png")
+@pytest.mark.parametrize(("side", "opens"), [(20_000, True), (20_001, False)])
+def test_large_pictures_open_and_absurd_ones_do_not(tmp_path: Path, side: int, opens: bool) -> None:
+    Image.fromarray(FIELDS).save(tmp_path / "large.jpg")
+    content = bytearray((tmp_path / "large.jpg").read_bytes())
+    frame = content.index(b"\xff\xc0") + 5
+    content[frame : frame + 4] = struct.pack(">HH", side, side)  # what the head claims
+    (tmp_path / "large.jpg").write_bytes(content)
+    if opens:
+        assert picture_size(tmp_path / "large.jpg") == (side, side)
+    else:
+        with pytest.raises(DataError, match=r"large\.jpg' has more than 400,000,000 pixels"):
+            read_picture(tmp_path / "large.jpg")

@@ -16,6 +16,9 @@ from limbnet.errors import DataError
 _SIDEWAYS = (5, 6, 7, 8)
 _ORIENTATION_TAG = 0x0112
 
+#: A picture of 20,000x20,000 takes 1.2 GB. Larger ones are refused: a file of some bytes can claim any size.
+MOST_PIXELS = 20_000 * 20_000
+
 #: What Pillow's decoders raise for damaged files.
 _DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError)
 
@@ -90,13 +93,22 @@ def _opened(path: Path | str) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(BytesIO(content))
-    except Image.DecompressionBombError as error:
-        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        raise DataError(f"The picture '{path}' has more than {most:,} pixels.", "Make it smaller.") from error
+    except Image.DecompressionBombError:
+        return _opened_large(path, content)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         kind = "is empty" if not content else "is no picture of a known format, or its head is damaged"
         raise DataError(f"The file '{path}' {kind}.", "Use JPEG, PNG, WebP, BMP, TIFF or GIF.") from error
     return image
+
+
+def _opened_large(path: Path | str, content: bytes) -> Image.Image:
+    """Open what Pillow refuses for its size: its limit is meant for servers and belongs to the whole process."""
+    for factory, accepts in Image.OPEN.values():
+        if accepts is not None and accepts(content[:16]) is True:
+            image = factory(BytesIO(content), b"")
+            if image.width * image.height <= MOST_PIXELS:
+                return image
+    raise DataError(f"The picture '{path}' has more than {MOST_PIXELS:,} pixels.", "Make it smaller.")
 
 
 def _shown(image: Image.Image, size: tuple[int, int]) -> tuple[int, int]:
