@@ -4,7 +4,8 @@ Without `-m` the network is BodyPoseNet's 3-stage Lite one with random weights, 
 speed does not depend on the weights. All files run in turn, round after round, so a busy machine slows all alike; the
 ratio is the median of the rounds' ratios. With `--threads 1` the ratio of the processor times stands beside it, which
 leaves waiting out (several threads spin while they wait). With `--dataset_spec` the files of a trained network are also
-evaluated, once for each calibration method, and AP is compared with torch in pairs. The last line is JSON.
+evaluated, once for each calibration method, and AP is compared with torch in pairs. With `--unpruned` everything is
+compared with the network that it was before. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples" / "images"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-m", "--model", type=Path, help="a trained checkpoint; without it random weights")
+    parser.add_argument("--unpruned", type=Path, help="the network that -m was before it was pruned, to compare with")
     parser.add_argument("--size", type=int, nargs=2, default=(288, 384), metavar=("H", "W"))
     parser.add_argument("--threads", type=int, default=None, help="CPU threads; without it one for each core")
     parser.add_argument("--rounds", type=int, default=15)
@@ -71,6 +73,9 @@ def main() -> None:
             )
             seconds[precision] = time.perf_counter() - begin
             shares |= {share.engine: share.share for share in done.int8_shares}
+        if args.unpruned is not None:
+            settings = ExportSettings(size=tuple(args.size), threads=args.threads)
+            networks["unpruned fp32"], _ = export_file(args.unpruned, Path(folder) / "unpruned.onnx", settings)
         rows, ratios = speed(networks, tuple(args.size), args.threads, args.rounds)
         accuracy = measure_ap(model, args, Path(folder)) if args.dataset_spec else []
     for row in accuracy:
@@ -128,14 +133,15 @@ def speed(
                 work[key].append(time.process_time() - used)
     rows: list[list[Any]] = []
     ratios: dict[str, float] = {}
+    first = "unpruned fp32" if "unpruned fp32" in networks else "fp32"
     for engine, precision in sorted(engines):
-        times, base = wall[engine, precision], wall[engine, "fp32"]
+        times, base = wall[engine, precision], wall[engine, first]
         ratio = statistics.median(slow / fast for slow, fast in zip(base, times, strict=True))
         ratios[f"{engine} {precision}"] = ratio
         row = [engine, precision, f"{1000 * statistics.median(times):.1f}", f"{ratio:.2f}", "", ""]
         if threads == 1:
-            used = {key: statistics.median(work[engine, key]) for key in ("fp32", precision)}
-            ratios[f"{engine} {precision}, processor time"] = used["fp32"] / used[precision]
+            used = {key: statistics.median(work[engine, key]) for key in (first, precision)}
+            ratios[f"{engine} {precision}, processor time"] = used[first] / used[precision]
             row[4:] = f"{1000 * used[precision]:.1f}", f"{used['fp32'] / used[precision]:.2f}"
         rows.append(row)
     return rows, ratios
@@ -144,7 +150,7 @@ def speed(
 def measure_ap(model: Path, args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     """Evaluate torch, and the INT8 file of each calibration method, in strict mode."""
     size = tuple(args.size)
-    loaded = load_model(model)
+    loaded = load_model(args.unpruned or model)
     data = load_test_data(load_dataset_spec(args.dataset_spec), loaded.info.skeleton)
     float_scores = strict_scores(TorchEngine(loaded.model, loaded.info), data, size)
     rows = [{"text": f"torch: AP {bootstrap_ap(float_scores)}", "AP": float_scores.kpis()}]
