@@ -83,7 +83,7 @@ class _Formatter(argparse.HelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
-        if action.default in (None, argparse.SUPPRESS, False, True, (), []) or "default" in text:
+        if action.default in (None, argparse.SUPPRESS, False, True, (), (None,), []) or "default" in text:
             return text
         return f"{text} (default: %(default)s)"
 
