@@ -142,7 +142,7 @@ def speed(
         if threads == 1:
             used = {key: statistics.median(work[engine, key]) for key in (first, precision)}
             ratios[f"{engine} {precision}, processor time"] = used[first] / used[precision]
-            row[4:] = f"{1000 * used[precision]:.1f}", f"{used['fp32'] / used[precision]:.2f}"
+            row[4:] = f"{1000 * used[precision]:.1f}", f"{used[first] / used[precision]:.2f}"
         rows.append(row)
     return rows, ratios
 
