@@ -192,6 +192,24 @@ def test_missing_weights_are_done_without_only_when_allowed(write, tmp_path: Pat
     assert (line["weights"], line["pictures"]) == ("initial weights: speed only", 1)
 
 
+@pytest.mark.slow
+def test_published_networks_on_other_runtimes_say_what_torch_says(write, weights: Path, tmp_path: Path) -> None:
+    row = f"model: {NAIVE}, boxes: ground_truth, checkpoint: {weights}"
+    runtimes = ("torch", "onnxruntime", "openvino")
+    results = tmp_path / "results"
+    study = write(*(f"row: {name}, {row}, engine: {name}" for name in runtimes), pictures=1, bootstrap=0)
+    assert main(["benchmark", study, "-r", str(results), "--no_charts"]) == 0
+    lines = lines_of(results / "study.jsonl")
+    assert [line["facts"]["engine"] for line in lines] == list(runtimes)
+    assert len(list((results / "exported").iterdir())) == 1, "both runtimes use one graph"
+    (expected,), *others = (
+        [pose["keypoints"] for pose in lines_of(results / f"rows/{name}.jsonl")[1]["poses"]] for name in runtimes
+    )
+    for (found,) in others:
+        apart = [abs(a - b) for a, b in zip(found, expected, strict=True)]
+        assert sorted(apart)[len(apart) // 2] < 0.5  # a map that is nearly flat may have its peak elsewhere
+
+
 def test_precision_is_that_of_the_file(write, tiny_model: Path, tmp_path: Path, capsys) -> None:
     study = write(f"row: mine, model: limbnet, checkpoint: {tiny_model}, precision: int8")
     assert main(["benchmark", study, "-r", str(tmp_path / "results")]) == 1

@@ -164,7 +164,7 @@ def _measured(
     plan: Plan, row_log: RowLog, data: StudyData, places: Sequence[int], key: str | None
 ) -> Iterator[dict[str, Any]]:
     """Open a row, take it through pictures, and close it, so that no row's memory is in another's way."""
-    opened = open_row(plan, key)
+    opened = open_row(plan, row_log.path.parent.parent / "exported", key)
     opened.warm_up(data, places[0])
     with row_log.opened(opened.facts):
         for place in places:

@@ -258,14 +258,19 @@ class OpenRow:
         return None if kind is None else data.boxes(place, kind, self.last_pixel_counts)
 
 
-def open_row(plan: Plan, key: str | None = None) -> OpenRow:
+def open_row(plan: Plan, exported: Path, key: str | None = None) -> OpenRow:
     """Open a row's network.
+
+    Args:
+        plan: what to open.
+        exported: folder of the graphs that runtimes other than torch need; what is there is used again.
+        key: opens encrypted files.
 
     Raises:
         LimbnetError: it cannot be opened as the row wants it.
     """
     opener: Callable[[], OpenRow] = (
-        partial(_open_own, plan, key) if plan.row.entry is None else partial(_open_zoo, plan)
+        partial(_open_own, plan, key) if plan.row.entry is None else partial(_open_zoo, plan, exported)
     )
     try:
         return opener()
@@ -273,7 +278,7 @@ def open_row(plan: Plan, key: str | None = None) -> OpenRow:
         raise type(error)(f"Row {plan.row.row}: {error.what}", error.todo) from error
 
 
-def _open_zoo(plan: Plan) -> OpenRow:
+def _open_zoo(plan: Plan, exported: Path) -> OpenRow:
     import torch
 
     from limbnet.models.zoo.count import multiply_adds
@@ -289,7 +294,9 @@ def _open_zoo(plan: Plan) -> OpenRow:
     set_threads(row.threads)
     meter = MemoryMeter(device, torch_runs)
     rescore = None if row.rescoring is None else rescorer(row.rescoring, device if torch_runs else "cpu")
-    network = open_zoo_network(entry, row, device, plan.seed)
+    network = open_zoo_network(
+        entry, row, device, seed=plan.seed, weights=plan.hashes.get("checkpoint", ""), exported=exported
+    )
     estimator = estimator_for(network, flip=row.flip, scales=row.scales, batch=row.batch, rescore=rescore)
     facts = {
         "engine": network.name.rpartition(" ")[0],

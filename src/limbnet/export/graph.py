@@ -61,7 +61,7 @@ def build_graph(network: nn.Module, info: ModelInfo, signature: Signature) -> Mo
     auto = torch.export.Dim.AUTO
     rows, columns = (1, 2) if signature.data_format == "channels_last" else (2, 3)
     try:
-        with _quiet():
+        with quiet():
             program = torch.onnx.export(
                 module, (example,), dynamo=True, verbose=False, external_data=False, opset_version=OPSET,
                 input_names=[signature.input_name], output_names=[signature.heatmap_name, signature.paf_name],
@@ -101,7 +101,7 @@ def set_signature(model: ModelProto, info: ModelInfo, signature: Signature, netw
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence torch's exporter, which reports progress and other packages' absence on every channel there is."""
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
