@@ -66,9 +66,20 @@ def test_rounds_end_when_the_time_is_over_but_three_are_made(seconds: float, mad
 def test_interleaved_times_what_it_calls() -> None:
     calls: list[int] = []
     times = interleaved([lambda: calls.append(0), lambda: calls.append(1)], rounds=3, warm_up=1)
-    assert calls == [0, 1] + [0, 0, 1, 1] * 3  # a warm-up; then each has the cores to itself before it counts
+    turns = [number for number, before in zip(calls, [None, *calls], strict=False) if number != before]
+    assert turns == [0, 1] * 4  # one turn to warm up, and three
+    assert len(calls) > 2 * (1 + 3 * 2), "each has the cores to itself for a while before it counts"
     assert [len(row) for row in times] == [3, 3]
     assert all(0 <= value < 1 for row in times for value in row)
+
+
+def test_a_step_runs_uncounted_until_its_lead_in_is_over() -> None:
+    clock = Clock()
+    order: list[str] = []
+    quick, slow = timed(clock.step(0.2), clock), timed(clock.step(3.0), clock)
+    steps = [lambda: order.append("q") or quick(), lambda: order.append("s") or slow()]
+    assert in_turn(steps, rounds=3, warm_up=0, lead_in=0.5, clock=clock) == [pytest.approx([0.2] * 3), [3.0] * 3]
+    assert "".join(order) == "qqqqss" * 3
 
 
 def test_percentiles_by_hand() -> None:

@@ -22,7 +22,7 @@ from limbnet.benchmark.machine import machine
 from limbnet.benchmark.pictures import readable, write_synthetic
 from limbnet.benchmark.precisions import export_precisions
 from limbnet.benchmark.rows import STAGES, Case, Row, Runner, open_row
-from limbnet.benchmark.timing import Percentiles, in_turn, timed
+from limbnet.benchmark.timing import LEAD_IN, Percentiles, in_turn, timed
 from limbnet.console import progress
 from limbnet.decode.bottomup import decode_maps
 from limbnet.errors import LimbnetError, ModelFileError, UsageError
@@ -227,7 +227,7 @@ def _measure_stages(runners: Runners, settings: ProfileSettings) -> None:
     with _bar("stages", settings.rounds + 1) as advance:
         rounds = in_turn(
             [runner.stages for _, runner in runners],
-            rounds=settings.rounds, seconds=settings.seconds, warm_up=1, lead_in=1, on_round=advance,
+            rounds=settings.rounds, seconds=settings.seconds, warm_up=1, lead_in=LEAD_IN, on_round=advance,
         )  # fmt: skip
     for (row, _), spent in zip(runners, rounds, strict=True):
         row.stages = {name: Percentiles.of([one[name] for one in spent]) for name in STAGES}
@@ -260,7 +260,7 @@ def _measure_decoding(runners: Runners, settings: ProfileSettings) -> list[Decod
         found.append(len(decode()))
         steps.append(timed(decode))
     with _bar("decoding", settings.rounds + 2) as advance:
-        rounds = in_turn(steps, rounds=settings.rounds, seconds=settings.seconds, lead_in=1, on_round=advance)
+        rounds = in_turn(steps, rounds=settings.rounds, seconds=settings.seconds, lead_in=LEAD_IN, on_round=advance)
     return [
         DecodeTime(kind[0].name, kind[1], kind[2], people, count, Percentiles.of(spent))
         for (kind, people), count, spent in zip(crowds, found, rounds, strict=True)

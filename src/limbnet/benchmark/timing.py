@@ -13,6 +13,10 @@ import numpy as np
 Answer = TypeVar("Answer")
 Clock = Callable[[], float]
 
+#: Runtimes let their threads spin for some ten milliseconds after the work is done, so what runs next shares the cores
+#: with them. After so many seconds of its own runs a step has the cores, and the caches, to itself.
+LEAD_IN = 0.05
+
 #: Rounds that are made however long they take.
 LEAST_ROUNDS = 3
 
@@ -22,7 +26,7 @@ def in_turn(
     *,
     rounds: int = 10,
     warm_up: int = 2,
-    lead_in: int = 0,
+    lead_in: float = 0.0,
     seconds: float = 20.0,
     on_round: Callable[[], object] | None = None,
     clock: Clock = time.perf_counter,
@@ -33,8 +37,7 @@ def in_turn(
         steps: what is compared; each measures itself.
         rounds: at most so many; at least 3 are made.
         warm_up: rounds before them that are not counted.
-        lead_in: uncounted calls of a step right before each counted one. Runtimes let their threads spin for a while
-            after the work is done, so the first run after another engine's shares the cores with the other's threads.
+        lead_in: seconds of uncounted calls of a step right before each counted one, see `LEAD_IN`.
         seconds: no further round starts after so long.
         on_round: called after every round, the warm-up's too, for progress.
         clock: of `seconds`.
@@ -50,7 +53,8 @@ def in_turn(
         if number >= LEAST_ROUNDS and clock() - started > seconds:
             break
         for step, row in zip(steps, answers, strict=True):
-            for _ in range(lead_in):
+            ready = clock() + lead_in
+            while clock() < ready:
                 step()
             row.append(step())
         if on_round is not None:
@@ -77,7 +81,7 @@ def interleaved(
 ) -> list[list[float]]:
     """Time functions in turn, each after a run of its own, and return the seconds of each; see `in_turn`, `timed`."""
     steps = [timed(function) for function in functions]
-    return in_turn(steps, rounds=rounds, warm_up=warm_up, lead_in=1, seconds=seconds)
+    return in_turn(steps, rounds=rounds, warm_up=warm_up, lead_in=LEAD_IN, seconds=seconds)
 
 
 def medians(functions: Sequence[Callable[[], object]], **options: int | float) -> list[float]:
