@@ -88,6 +88,9 @@ def open_zoo_network(
 class Normalised(nn.Module):
     """A published network of pictures (B, H, W, 3) uint8 RGB."""
 
+    mean: torch.Tensor
+    factor: torch.Tensor
+
     def __init__(self, network: nn.Module, entry: ZooEntry) -> None:
         super().__init__()
         self.network = network
