@@ -28,11 +28,11 @@ from limbnet.specs.study import StudyEngine, StudyRow
 log = logging.getLogger(__name__)
 
 #: Packages that runtimes need, and the extra of limbnet that installs them.
-PACKAGES: dict[str, tuple[tuple[str, ...], str]] = {
-    "onnxruntime": (("onnxruntime", "onnx", "onnxscript"), "onnx"),
-    "onnxruntime-tensorrt": (("onnxruntime",), "onnx"),
-    "openvino": (("openvino", "onnx", "onnxscript"), "openvino,onnx"),
-    "openvino-throughput": (("openvino",), "openvino"),
+PACKAGES: dict[str, tuple[tuple[str, ...], str | None]] = {
+    "onnxruntime": (("onnxruntime", "onnx", "onnxscript"), None),
+    "onnxruntime-tensorrt": (("onnxruntime",), None),
+    "openvino": (("openvino", "onnx", "onnxscript"), None),
+    "openvino-throughput": (("openvino",), None),
     "tensorrt": (("tensorrt_rtx",), "tensorrt"),
 }
 
@@ -45,10 +45,10 @@ TRACED = (128, 192)
 
 def check_engine(engine: StudyEngine | None) -> None:
     """Raise a `DeviceError` when a runtime is not installed."""
-    packages, extra = PACKAGES.get(engine or "torch", ((), ""))
+    packages, extra = PACKAGES.get(engine or "torch", ((), None))
     for package in packages:
         if find_spec(package) is None:
-            raise missing_package(package, extra, f"The engine '{engine}'")
+            raise missing_package(package, f"The engine '{engine}'", extra)
 
 
 def open_zoo_network(
