@@ -75,7 +75,7 @@ def test_int8_runs_as_integers_in_both_runtimes(
     quantised = quantise(graph, ranges, head_layers(graph))
     assert "Clip" not in {node.op_type for node in quantised.graph.node if "depthwise" in node.name}
     assert share_in_openvino(quantised).share > 0.85
-    assert share_in_onnxruntime(quantised).share > 0.6
+    assert share_in_onnxruntime(quantised).share > 0.85  # in spite of residual sums, which two operations read
     scales = {t.name: numpy_helper.to_array(t).item() for t in with_unsigned_activations(quantised).graph.initializer
               if "/clip/scale" in t.name}  # fmt: skip
     finer = {name: scale for name, scale in scales.items() if name.endswith("/unsigned")}

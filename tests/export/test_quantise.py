@@ -199,7 +199,9 @@ def test_unsigned_activations_hold_the_same_steps(int8_network: OnnxNetwork) -> 
     for node in changed.graph.node:
         if node.op_type == "QuantizeLinear":
             assert node.input[1] == before[node.name].input[1]  # the scale stays
-            assert (stored[node.input[2]].dtype == np.uint8) == (node.input[0] in rectified)
+            zero = stored[node.input[2]]
+            assert zero.dtype == np.uint8
+            assert zero == (0 if node.input[0] in rectified else 128)
             turned += node.input[0] in rectified
     assert turned > 15
     assert with_unsigned_activations(changed) is changed
