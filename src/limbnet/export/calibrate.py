@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from limbnet.errors import ModelFileError, missing_package
 from limbnet.export.quantise import STEPS
 from limbnet.export.ranges import DEFAULT_METHOD, Histogram, Method
-from limbnet.export.wiring import copy_model
+from limbnet.export.wiring import copy_model, needed_nodes, replace_nodes
 from limbnet.models.info import ModelInfo
 
 if TYPE_CHECKING:
@@ -92,15 +92,20 @@ def input_range(info: ModelInfo) -> float:
 
 
 def _tapped(model: ModelProto, tensors: Sequence[str]) -> tuple[str, ModelProto]:
-    """Return the graph from the first convolution on, with the tensors as its outputs, and its input's name."""
+    """Return the graph from the first convolution on, with the tensors as its outputs, and its input's name.
+
+    Sizes that were read off the pictures are read off the first convolution's input instead.
+    """
     from onnx import TensorProto, helper
 
     tapped = copy_model(model)
     graph = tapped.graph
-    conv = next(node for node in graph.node if node.op_type == "Conv")
-    first = conv.input[0]
-    begin = next(number for number, node in enumerate(graph.node) if node.output[0] == conv.output[0])
-    del graph.node[:begin]
+    first = next(node for node in graph.node if node.op_type == "Conv").input[0]
+    pictures = graph.input[0]
+    last = pictures.type.tensor_type.shape.dim[-1].dim_value == 3
+    layout = helper.make_node("Transpose", [first], [pictures.name], perm=[0, 2, 3, 1] if last else [0, 1, 2, 3])
+    nodes = [layout, *(node for node in graph.node if first not in node.output)]
+    replace_nodes(tapped, needed_nodes(nodes, tensors))
     del graph.input[:], graph.output[:], graph.value_info[:]
     graph.input.append(helper.make_tensor_value_info(first, TensorProto.FLOAT, ["batch", 3, "height", "width"]))
     for name in tensors:

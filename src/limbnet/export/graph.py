@@ -17,13 +17,13 @@ from torch import nn
 from limbnet import __version__
 from limbnet.errors import ModelFileError, missing_package
 from limbnet.export.deployable import Deployable
-from limbnet.export.wiring import Wiring, replace_nodes
+from limbnet.export.wiring import Wiring, needed_nodes, replace_nodes
 from limbnet.models.info import ModelInfo
 from limbnet.runtime.onnx_file import INFO_KEY, MODEL_HASH_KEY, SIGNATURE_KEY
 from limbnet.runtime.signature import Signature
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from onnx import ModelProto, NodeProto
 
@@ -49,32 +49,59 @@ def build_graph(network: nn.Module, info: ModelInfo, signature: Signature) -> Mo
         DeviceError: onnx or onnxscript is missing.
         ModelFileError: torch cannot express the network in ONNX.
     """
-    try:
-        import onnx
-        import onnxscript  # noqa: F401 (torch's exporter needs it)
-    except ImportError as error:
-        raise missing_package(error.name or "onnx", "Exporting to ONNX") from None
     module = Deployable(network, info, signature)
     example = torch.zeros(signature.input_shape(_EXAMPLE[0], _EXAMPLE[1:]))
     if signature.input_type == "uint8":
         example = example.to(torch.uint8)
-    auto = torch.export.Dim.AUTO
     rows, columns = (1, 2) if signature.data_format == "channels_last" else (2, 3)
+    outputs = [signature.heatmap_name, signature.paf_name]
+    model = trace(module, example, [signature.input_name], outputs, open_axes=(0, rows, columns))
+    _name_sides(model, signature, info.stride)
+    set_signature(model, info, signature, model_hash(network, info))
+    check_graph(model)
+    return model
+
+
+def trace(
+    module: nn.Module, example: torch.Tensor, inputs: Sequence[str], outputs: Sequence[str], open_axes: Collection[int]
+) -> ModelProto:
+    """Trace a module whose network is its attribute `net` into a tidy graph.
+
+    Args:
+        module: in evaluation mode.
+        example: its input; only its strides matter along `open_axes`.
+        inputs, outputs: names of the graph's tensors.
+        open_axes: axes of the input that may have any length.
+
+    Raises:
+        DeviceError: onnx or onnxscript is missing.
+        ModelFileError: torch cannot express the module in ONNX.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401 (torch's exporter needs it)
+    except ImportError as error:
+        raise missing_package(error.name or "onnx", "Exporting to ONNX") from None
     try:
         with quiet():
             program = torch.onnx.export(
                 module, (example,), dynamo=True, verbose=False, external_data=False, opset_version=OPSET,
-                input_names=[signature.input_name], output_names=[signature.heatmap_name, signature.paf_name],
-                dynamic_shapes=({0: auto, rows: auto, columns: auto},),
+                input_names=list(inputs), output_names=list(outputs),
+                dynamic_shapes=(dict.fromkeys(open_axes, torch.export.Dim.AUTO),),
             )  # fmt: skip
     except torch.onnx.OnnxExporterError as error:
         raise ModelFileError(f"torch {torch.__version__} cannot express the network in ONNX: {error}") from error
     assert program is not None  # dynamo=True always returns one
     model = program.model_proto
-    _tidy(model, signature, info.stride)
-    set_signature(model, info, signature, model_hash(network, info))
-    onnx.checker.check_model(model, full_check=True)
+    _tidy(model)
     return model
+
+
+def check_graph(model: ModelProto) -> None:
+    """Let ONNX's own checker look at a graph; what it finds is a mistake of the exporter."""
+    import onnx
+
+    onnx.checker.check_model(model, full_check=True)
 
 
 def model_hash(network: nn.Module, info: ModelInfo) -> str:
@@ -116,14 +143,15 @@ def quiet() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-def _tidy(model: ModelProto, signature: Signature, stride: int) -> None:
-    """Name nodes and tensors after the layers, drop the tracer's notes, and name the open sides."""
+def _tidy(model: ModelProto) -> None:
+    """Name nodes and tensors after the layers, and drop the tracer's notes."""
     graph = model.graph
     left = sorted({node.op_type for node in graph.node if node.op_type in ("BatchNormalization", "If", "Loop")})
     if left:
         raise ModelFileError(f"The exported graph still holds {', '.join(left)}: onnxscript did not fold it.")
+    _fold_constants(model)
     _take_sizes_from_partners(model)
-    _rename(model, _tensor_names(model, signature))
+    _rename(model, _tensor_names(model))
     model.producer_name, model.producer_version = "limbnet", __version__
     model.doc_string = ""
     del model.metadata_props[:], graph.metadata_props[:], graph.value_info[:]
@@ -134,7 +162,31 @@ def _tidy(model: ModelProto, signature: Signature, stride: int) -> None:
         item.doc_string = ""
     for node in graph.node:
         node.name = node.output[0]
-    _name_sides(model, signature, stride)
+
+
+def _fold_constants(model: ModelProto) -> None:
+    """Compute what hangs on constants alone, such as an attention's three weights that are cut out of one tensor."""
+    from onnx import helper
+    from onnx.reference import ReferenceEvaluator
+
+    wiring = Wiring(model)
+    known, folded, others = {""}, [], []
+    for node in model.graph.node:
+        if node.input and all(wiring.is_constant(name) or name in known for name in node.input):
+            known |= set(node.output)
+            folded.append(node)
+        else:
+            others.append(node)
+    if not folded:
+        return
+    wanted = sorted(known & {name for node in others for name in node.input if name})
+    outputs = [helper.make_empty_tensor_value_info(name) for name in wanted]
+    part = helper.make_graph(folded, "constants", [], outputs, list(model.graph.initializer))
+    values = ReferenceEvaluator(helper.make_model(part, opset_imports=model.opset_import)).run(None, {})
+    for name, value in zip(wanted, values, strict=True):
+        wiring.set_constant(name, value)
+    replace_nodes(model, others)
+    wiring.drop_unused_constants()
 
 
 def _take_sizes_from_partners(model: ModelProto) -> None:
@@ -154,25 +206,20 @@ def _take_sizes_from_partners(model: ModelProto) -> None:
             nodes.append(helper.make_node("Shape", [partner], [sizes]))
             node.input[3] = sizes
         nodes.append(node)
-    needed = set(wiring.outputs)
-    kept = []
-    for node in reversed(nodes):
-        if needed & set(node.output):
-            needed |= set(node.input)
-            kept.append(node)
-    replace_nodes(model, kept[::-1])
+    replace_nodes(model, needed_nodes(nodes, wiring.outputs))
     Wiring(model).drop_unused_constants()
 
 
-def _tensor_names(model: ModelProto, signature: Signature) -> dict[str, str]:
+def _tensor_names(model: ModelProto) -> dict[str, str]:
     """Plan the new name of every tensor inside the graph: `<layer>` or `<layer>/<operation>`."""
     names = {weight.name: re.sub(r"^net\.", "", weight.name) for weight in model.graph.initializer}
     names = {old: re.sub(r"\.weight_bias$", ".bias", new) for old, new in names.items()}
-    taken = {signature.input_name, signature.heatmap_name, signature.paf_name, *names.values()}
-    layer = {signature.input_name: "input"}
+    fixed = [value.name for value in (*model.graph.input, *model.graph.output)]
+    taken = {*fixed, *names.values()}
+    layer = {value.name: "input" for value in model.graph.input}
     for node in model.graph.node:
         conv = node.op_type == "Conv"
-        source = re.sub(r"\.weight$", "", names[node.input[1]]) if conv else layer[node.input[0]]
+        source = re.sub(r"\.weight$", "", names[node.input[1]]) if conv else _layer_before(node, layer)
         for output in node.output:
             layer[output] = source
             if output in taken:
@@ -182,6 +229,11 @@ def _tensor_names(model: ModelProto, signature: Signature) -> dict[str, str]:
             taken.add(name)
             names[output] = name
     return names
+
+
+def _layer_before(node: NodeProto, layer: Mapping[str, str]) -> str:
+    """Return the layer whose output a node works on; what is made of constants alone belongs to none."""
+    return next((layer[name] for name in node.input if name in layer), "constant")
 
 
 def _rename(model: ModelProto, names: dict[str, str]) -> None:

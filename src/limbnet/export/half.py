@@ -5,6 +5,7 @@ The pixels' normalisation stays in float32 and so do the outputs, so that a file
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,6 +53,8 @@ def check_half_range(model: ModelProto, images: NDArray[np.uint8], info: ModelIn
 def to_half(model: ModelProto) -> ModelProto:
     """Return a copy of a float32 graph that computes in float16.
 
+    The places at which a GridSample reads stay in float32: on a large map a step of float16 is a good part of a cell.
+
     Raises:
         ModelFileError: a weight is too large for float16.
     """
@@ -59,43 +62,92 @@ def to_half(model: ModelProto) -> ModelProto:
 
     changed = copy_model(model)
     wiring = Wiring(changed)
-    first = next(node for node in changed.graph.node if node.op_type == "Conv").input[0]
-    inside = _inside(wiring, first)
-    for name in {name for node in inside for name in node.input if wiring.is_constant(name)}:
-        values = wiring.constant(name)
-        if values.dtype == np.float32 and not _is_scale(name, inside):
-            if np.abs(values).max(initial=0) > LARGEST:
-                raise ModelFileError(f"The weights of '{name}' do not fit into float16.", "Export fp32 or int8.")
-            wiring.set_constant(name, values.astype(np.float16))
-    cast, members = f"{first}/half", [node.output[0] for node in inside]
+    half = _half_nodes(wiring)
+    _convert_constants(wiring, half)
+    floats, casts = _float_tensors(model), dict[tuple[str, bool], str]()
+    types = {True: TensorProto.FLOAT16, False: TensorProto.FLOAT}
     nodes: list[NodeProto] = []
     for node in changed.graph.node:
-        if node.output[0] not in members:
-            nodes.append(node)
-            continue
-        if node.output[0] == members[0]:
-            nodes.append(helper.make_node("Cast", [first], [cast], name=cast, to=TensorProto.FLOAT16))
+        wanted = node.output[0] in half
         for index, name in enumerate(node.input):
-            node.input[index] = cast if name == first else name
+            if name not in floats or (name in half) == wanted:
+                continue
+            if (name, wanted) not in casts:
+                casts[name, wanted] = cast = f"{name}/{'half' if wanted else 'float'}"
+                nodes.append(helper.make_node("Cast", [name], [cast], name=cast, to=types[wanted]))
+            node.input[index] = casts[name, wanted]
         nodes.append(node)
-        if node.output[0] in wiring.outputs:
-            name = node.output[0]
-            node.name = node.output[0] = f"{name}/half"
-            nodes.append(helper.make_node("Cast", [node.name], [name], name=name, to=TensorProto.FLOAT))
-    replace_nodes(changed, nodes)
+    replace_nodes(changed, _with_float_outputs(nodes, [name for name in wiring.outputs if name in half]))
     return changed
 
 
-def _inside(wiring: Wiring, first: str) -> list[NodeProto]:
-    """Return the nodes behind the first convolution's input, in order."""
-    reached, nodes = {first}, []
+def _half_nodes(wiring: Wiring) -> set[str]:
+    """Return the outputs of the nodes that shall compute in float16: all behind the first convolution's input but those
+    that compute where a GridSample reads, or turn a size into a float.
+    """
+    from onnx import TensorProto
+
+    reached = {next(node for node in wiring.model.graph.node if node.op_type == "Conv").input[0]}
+    half: set[str] = set()
     for node in wiring.model.graph.node:
         if reached & set(node.input):
             reached |= set(node.output)
-            nodes.append(node)
-    return nodes
+            if node.op_type != "Cast" or node.attribute[0].i != TensorProto.FLOAT:
+                half |= set(node.output)
+    places = [node.input[1] for node in wiring.model.graph.node if node.op_type == "GridSample"]
+    while places:
+        node = wiring.producer.get(places.pop())
+        if node is not None and node.op_type != "Conv" and half & set(node.output):
+            half -= set(node.output)
+            places += node.input
+    return half
 
 
-def _is_scale(name: str, nodes: list[NodeProto]) -> bool:
+def _convert_constants(wiring: Wiring, half: Collection[str]) -> None:
+    """Store the constants that nodes in float16 read as float16; what others read too is stored twice."""
+    nodes = wiring.model.graph.node
+    inside = [node for node in nodes if node.output[0] in half]
+    others = {name for node in nodes if node.output[0] not in half for name in node.input}
+    for name in {name for node in inside for name in node.input if wiring.is_constant(name)}:
+        values = wiring.constant(name)
+        if values.dtype != np.float32 or _is_scale(name, inside):
+            continue
+        if np.abs(values).max(initial=0) > LARGEST:
+            raise ModelFileError(f"The weights of '{name}' do not fit into float16.", "Export fp32 or int8.")
+        stored = f"{name}/half" if name in others else name
+        wiring.set_constant(stored, values.astype(np.float16))
+        for node in inside if stored != name else ():
+            for index, used in enumerate(node.input):
+                node.input[index] = stored if used == name else used
+
+
+def _float_tensors(model: ModelProto) -> set[str]:
+    """Return the float32 tensors that nodes make; the others hold sizes and places."""
+    from onnx import TensorProto, shape_inference
+
+    inferred = shape_inference.infer_shapes(model).graph
+    values = (*inferred.value_info, *inferred.output)
+    return {value.name for value in values if value.type.tensor_type.elem_type == TensorProto.FLOAT}
+
+
+def _with_float_outputs(nodes: Sequence[NodeProto], outputs: Collection[str]) -> list[NodeProto]:
+    """Let nodes make these outputs of the graph in float16 under other names, and cast them to float32 behind."""
+    from onnx import TensorProto, helper
+
+    changed: list[NodeProto] = []
+    for node in nodes:
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                names[index] = f"{name}/half" if name in outputs else name
+        if node.name in outputs:
+            node.name = f"{node.name}/half"
+        changed.append(node)
+        for name in node.output:
+            if (plain := name.removesuffix("/half")) in outputs:
+                changed.append(helper.make_node("Cast", [name], [plain], name=plain, to=TensorProto.FLOAT))
+    return changed
+
+
+def _is_scale(name: str, nodes: Sequence[NodeProto]) -> bool:
     """Tell whether a constant is a Resize node's scale, which is float32 whatever it resizes."""
     return all(node.op_type == "Resize" for node in nodes if name in node.input)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,6 +81,16 @@ def copy_model(model: ModelProto) -> ModelProto:
     copied = ModelProto()
     copied.CopyFrom(model)
     return copied
+
+
+def needed_nodes(nodes: Sequence[NodeProto], outputs: Collection[str]) -> list[NodeProto]:
+    """Return the nodes that some of the tensors hang on, in their order."""
+    needed, kept = set(outputs), []
+    for node in reversed(nodes):
+        if needed & set(node.output):
+            needed |= set(node.input)
+            kept.append(node)
+    return kept[::-1]
 
 
 def replace_nodes(model: ModelProto, nodes: Sequence[NodeProto]) -> None:
