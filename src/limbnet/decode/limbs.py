@@ -7,6 +7,8 @@ accepted any more: most fail at the first two points, in the middle.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,9 @@ from limbnet.skeleton import Skeleton
 
 #: Rows and pairs that one call of OpenCV's `remap` can address.
 REMAP_LIMIT = 32766
+
+#: So many pairs are sampled faster at all points at once than in stages.
+FEW_PAIRS = 500
 
 
 def score_limbs(
@@ -57,7 +62,7 @@ def score_limbs(
     field = interleave(pafs)
     spare = settings.limb_samples - settings.limb_samples_needed
     failed, total = np.zeros(len(pairs), np.intp), np.zeros(len(pairs), np.float32)
-    for steps in _stages(settings.limb_samples, spare + 1):
+    for steps in _stages(settings.limb_samples, settings.limb_samples if len(pairs) <= FEW_PAIRS else spare + 1):
         along = sample_fields(field, limb, origin, vector, steps)
         qualifies = along > settings.paf_threshold
         failed += len(steps) - np.count_nonzero(qualifies, axis=0)
@@ -69,11 +74,12 @@ def score_limbs(
     return scores
 
 
-def _stages(samples: int, first: int) -> list[NDArray[np.float32]]:
+@lru_cache(maxsize=32)
+def _stages(samples: int, first: int) -> tuple[NDArray[np.float32], ...]:
     """Split the sampling steps, 0 to 1, into two short stages from the middle outwards and the rest."""
     steps = np.arange(samples, dtype=np.float32) / np.float32(max(samples - 1, 1))
     outwards = steps[np.argsort(np.abs(steps - 0.5), kind="stable")]
-    return [stage for stage in np.split(outwards, [first, 2 * first]) if len(stage)]
+    return tuple(stage for stage in np.split(outwards, [first, 2 * first]) if len(stage))
 
 
 def interleave(pafs: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -104,10 +110,14 @@ def sample_fields(
         tall = field[first : first + limbs_per_call].reshape(-1, *field.shape[2:])
         low, high = np.searchsorted(limb, [first, first + limbs_per_call]).tolist()
         for these in (slice(n, min(n + REMAP_LIMIT, high)) for n in range(low, high, REMAP_LIMIT)):
-            position = np.rint(origin[:, None, these] + steps[:, None] * vector[:, None, these])
-            x, y = (position - half) / np.float32(POINTS)
-            y += (rows * (limb[these] - first) + 2).astype(np.float32)
-            values = cv2.remap(tall, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-            unit = vector[:, these] / (np.sqrt((vector[:, these] ** 2).sum(axis=0)) + np.float32(1e-6))
-            along[:, these] = values[..., 0] * unit[0] + values[..., 1] * unit[1]
+            position = steps[:, None] * vector[:, None, these]
+            position += origin[:, None, these]
+            np.rint(position, out=position)
+            position -= half
+            position *= np.float32(1 / POINTS)
+            position[1] += (rows * (limb[these] - first) + 2).astype(np.float32)
+            values = cv2.remap(tall, *position, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+            unit = vector[:, these] / (np.sqrt(np.square(vector[:, these]).sum(axis=0)) + np.float32(1e-6))
+            np.multiply(values[..., 0], unit[0], out=along[:, these])
+            along[:, these] += values[..., 1] * unit[1]
     return along

@@ -153,7 +153,7 @@ def _surface(around: NDArray[np.float32], kind: NDArray[np.intp]) -> NDArray[np.
         np.matmul(matrix, around[:, block], out=surface[:, block])
     both = kind[0] + 4 * kind[1]
     border = np.flatnonzero(both)
-    for special in np.unique(both[border]).tolist():
+    for special in np.flatnonzero(np.bincount(both[border])).tolist():
         these = border[both[border] == special]
         surface[:, these] = _patch_matrix(special // 4, special % 4, True) @ around.take(these, axis=1)
     return surface.reshape(PATCH, PATCH, -1)
