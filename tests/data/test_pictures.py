@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from limbnet.data.pictures import picture_size, read_picture, read_picture_reduced
 from limbnet.errors import DataError
@@ -163,6 +163,25 @@ def test_picture_cut_short(tmp_path: Path, suffix: str, share: float) -> None:
     if suffix == "png":  # whose EXIF tag may stand after the pixels
         with pytest.raises(DataError, match="cut short or damaged"):
             picture_size(path)
+
+
+@pytest.mark.parametrize("saved", [{}, {"progressive": True}, {"subsampling": 0, "quality": 60}, {"exif": 1}])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_jpeg_has_the_pixels_that_pillow_gives_it(tmp_path: Path, root: Path, saved: dict, mode: str) -> None:
+    path = tmp_path / "a.jpg"
+    with Image.open(sorted((root / "examples/images").glob("*.jpg"))[3]) as picture:
+        if "exif" in saved:
+            tags = Image.Exif()
+            tags[0x0112] = 6  # a quarter turn
+            saved = {"exif": tags}
+        picture.convert(mode).save(path, **saved)
+    for tail in (b"", b"\0" * 10, b"more" * 1000):
+        path.write_bytes(path.read_bytes() + tail)
+        with Image.open(path) as whole:
+            expected = np.asarray(ImageOps.exif_transpose(whole).convert("RGB"))
+        found = read_picture(path)
+        np.testing.assert_array_equal(found, expected)
+        assert found.flags.writeable
 
 
 @pytest.mark.parametrize(("side", "opens"), [(20_000, True), (20_001, False)])

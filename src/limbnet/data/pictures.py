@@ -6,6 +6,7 @@ import warnings
 from io import BytesIO
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -18,6 +19,10 @@ _ORIENTATION_TAG = 0x0112
 
 #: A picture of 20,000x20,000 takes 1.2 GB. Larger ones are refused: a file of some bytes can claim any size.
 MOST_PIXELS = 20_000 * 20_000
+
+#: The marker behind a JPEG's last pixel, and how many bytes of other things may follow it.
+_END_OF_JPEG = b"\xff\xd9"
+_TAIL = 64
 
 #: What Pillow's decoders raise for damaged files.
 _DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError)
@@ -52,7 +57,7 @@ def picture_size(path: Path | str) -> tuple[int, int]:
     Raises:
         DataError: the file is missing, no picture, or cut short.
     """
-    with _opened(path) as image:
+    with _opened(path, _content(path)) as image:
         try:
             return _shown(image, (image.height, image.width))
         except _DECODING_ERRORS as error:
@@ -61,9 +66,12 @@ def picture_size(path: Path | str) -> tuple[int, int]:
 
 def _pixels(path: Path | str, at_least: tuple[int, int] | None) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     """Decode a picture, reduced if `at_least` allows it; return the (height, width) of the whole picture too."""
-    with _opened(path) as image:
+    content = _content(path)
+    with _opened(path, content) as image:
         try:
             size = _shown(image, (image.height, image.width))
+            if at_least is None and (pixels := _plain_jpeg(image, content)) is not None:
+                return pixels, size
             if at_least is not None:
                 height, width = _shown(image, at_least)
                 image.draft(None, (width, height))
@@ -74,6 +82,23 @@ def _pixels(path: Path | str, at_least: tuple[int, int] | None) -> tuple[NDArray
         return rgb_pixels(image), size
 
 
+def _plain_jpeg(image: Image.Image, content: bytes) -> NDArray[np.uint8] | None:
+    """Decode a whole, upright JPEG in RGB or grey by OpenCV; None for anything else, which Pillow must look at.
+
+    Both use libjpeg-turbo and give the same pixels, but OpenCV needs 2.2 ms where Pillow and the copies out of its
+    four-byte pixels need 3.6 (640x480). OpenCV hides that a file was cut short, so the marker at its end must be there:
+    it cannot occur among the pixels.
+    """
+    upright = image.getexif().get(_ORIENTATION_TAG, 1) == 1
+    if image.format != "JPEG" or image.mode not in ("RGB", "L") or not upright or _END_OF_JPEG not in content[-_TAIL:]:
+        return None
+    try:
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:
+        return None
+    return None if pixels is None else np.asarray(pixels, dtype=np.uint8)
+
+
 def _damaged(path: Path | str, error: Exception) -> DataError:
     return DataError(
         f"The picture '{path}' is cut short or damaged ({error}).",
@@ -81,14 +106,17 @@ def _damaged(path: Path | str, error: Exception) -> DataError:
     )
 
 
-def _opened(path: Path | str) -> Image.Image:
-    """Open a picture without decoding it."""
+def _content(path: Path | str) -> bytes:
     try:
-        content = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except FileNotFoundError as error:
         raise DataError(f"The picture '{path}' does not exist.", "Check the path.") from error
     except OSError as error:
         raise DataError(f"The picture '{path}' cannot be read: {error.strerror or error}.") from error
+
+
+def _opened(path: Path | str, content: bytes) -> Image.Image:
+    """Open a picture without decoding it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
