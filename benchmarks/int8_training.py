@@ -28,7 +28,8 @@ from limbnet.export.ranges import METHODS
 from limbnet.models.checkpoint import load_model
 from limbnet.runtime.onnxruntime_engine import OnnxRuntimeEngine
 from limbnet.specs.load import load_dataset_spec, load_train_spec
-from limbnet.specs.train import AdamW, CosineSchedule, TrainSpec
+from limbnet.specs.optimiser import AdamW, CosineSchedule
+from limbnet.specs.train import TrainSpec
 from limbnet.training.loop import train
 from reporting import report
 

@@ -23,7 +23,8 @@ from typing import Any
 
 import torch
 
-from limbnet.data.loader import PREFETCH, Batch, TrainingData
+from limbnet.data.loader import Batch, TrainingData
+from limbnet.data.stream import PREFETCH
 from limbnet.devices import choose_device, set_threads
 from limbnet.skeleton import BODY_18, COCO_JOINTS
 from limbnet.specs.load import load_train_spec

@@ -23,6 +23,9 @@ MIDPOINT_JOINTS: Mapping[str, tuple[str, str]] = {
     "mid_hip": ("left_hip", "right_hip"),
 }
 
+#: Words in the names of joints below the waist.
+LOWER_BODY = ("hip", "knee", "ankle", "heel", "foot", "toe")
+
 #: OKS sigmas of the COCO keypoint evaluation, by joint name (cocoapi, `cocoeval.py`).
 COCO_SIGMAS: Mapping[str, float] = {
     "nose": 0.026,
@@ -115,6 +118,11 @@ class Skeleton:
         for left, right in self.flip_pairs:
             index[[left, right]] = right, left
         return index
+
+    @cached_property
+    def lower_body(self) -> NDArray[np.bool_]:
+        """(K,) joints below the waist, told by their names."""
+        return np.array([any(part in joint for part in LOWER_BODY) for joint in self.joints])
 
     @cached_property
     def flip_limbs(self) -> tuple[NDArray[np.intp], NDArray[np.float64]]:

@@ -13,8 +13,9 @@ from dataset_folder import DatasetFolder, person
 from PIL import Image
 
 from limbnet.data.convert import convert_dataset
-from limbnet.data.loader import Batch, TrainingData, default_workers, network_input
+from limbnet.data.loader import Batch, TrainingData, network_input
 from limbnet.data.samples import samples_from_coco, samples_from_records
+from limbnet.data.stream import default_workers
 from limbnet.data.targets import make_targets
 from limbnet.errors import DataError, LimbnetError
 from limbnet.skeleton import BODY_18, COCO_JOINTS

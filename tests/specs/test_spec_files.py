@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from spec_text import SMALLEST, Write
 
+from limbnet.errors import SpecError
 from limbnet.skeleton import BODY_18
 from limbnet.specs.base import Section
 from limbnet.specs.dataset import DatasetSpec
@@ -16,6 +17,7 @@ from limbnet.specs.inference import InferenceSpec
 from limbnet.specs.load import (
     _all_sections,
     _extra,
+    load_any_train_spec,
     load_dataset_spec,
     load_inference_spec,
     load_pose_config,
@@ -23,8 +25,10 @@ from limbnet.specs.load import (
     load_train_spec,
     resolved,
 )
+from limbnet.specs.optimiser import AdamW, CosineSchedule, SoftstartAnnealing, WeightedMomentum
 from limbnet.specs.source import to_yaml
-from limbnet.specs.train import AdamW, CosineSchedule, SoftstartAnnealing, TrainSpec, WeightedMomentum
+from limbnet.specs.train import TrainSpec
+from limbnet.specs.zoo_train import ZooTrainSpec
 
 MANUALS = Path(__file__).parents[1] / "fixtures" / "specs"
 
@@ -42,6 +46,8 @@ def kind_of(name: str) -> str:
         return "pose config"
     if name.startswith("study_"):
         return "study"
+    if name.startswith("zoo_"):
+        return "zoo"
     return "inference" if name.startswith("infer_") else "train"
 
 
@@ -54,6 +60,22 @@ def test_shipped_train_specs_load_from_anywhere_without_a_word(
     assert not caplog.records
     for path in spec.dataloader.dataset_config.dataset_specs.values():
         load_dataset_spec(path)
+
+
+@pytest.mark.parametrize("name", shipped("zoo"))
+def test_shipped_recipes_of_published_networks_load_without_a_word(
+    root: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = load_any_train_spec(root / "specs" / name)
+    assert isinstance(spec, ZooTrainSpec)
+    assert not caplog.records
+    for path in spec.dataloader.dataset_config.dataset_specs.values():
+        load_dataset_spec(path)
+    (tmp_path / "again.yaml").write_text(resolved(spec))
+    assert load_any_train_spec(tmp_path / "again.yaml") == spec
+    with pytest.raises(SpecError, match="recipe of a published network"):
+        load_train_spec(root / "specs" / name)
 
 
 @pytest.mark.parametrize("name", shipped("inference"))

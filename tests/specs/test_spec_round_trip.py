@@ -18,7 +18,8 @@ from limbnet.specs.base import Section
 from limbnet.specs.dataset import DatasetSpec
 from limbnet.specs.inference import InferenceSpec
 from limbnet.specs.load import _load, load_train_spec, resolved
-from limbnet.specs.train import AdamW, TrainSpec, WeightedMomentum
+from limbnet.specs.optimiser import AdamW, WeightedMomentum
+from limbnet.specs.train import TrainSpec
 
 _NONE_WORDS = ("none", "null")
 texts = st.text(min_size=1, max_size=12).filter(lambda text: text.lower() not in _NONE_WORDS and "/" not in text)

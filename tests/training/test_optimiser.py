@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from limbnet.errors import SpecError
-from limbnet.specs.train import AdamW, OptimizerSpec, WeightedMomentum
+from limbnet.specs.optimiser import AdamW, OptimizerSpec, WeightedMomentum
 from limbnet.training.optimiser import build_optimiser, layer_multipliers, set_learning_rate, stagewise_multiplier
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limbnet.specs.train import CosineSchedule, ExponentialDecay, SoftstartAnnealing
+from limbnet.specs.optimiser import CosineSchedule, ExponentialDecay, SoftstartAnnealing
 from limbnet.training.schedule import learning_rate
 
 

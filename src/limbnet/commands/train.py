@@ -20,11 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train."""
-    from limbnet.specs.load import load_train_spec
+    from limbnet.specs.load import load_any_train_spec
     from limbnet.training.loop import train
 
     train(
-        load_train_spec(args.experiment_spec),
+        load_any_train_spec(args.experiment_spec),
         args.results_dir,
         key=args.key,
         device=args.device,

@@ -65,13 +65,20 @@ def true_boxes(people: Annotations, size: tuple[int, int], last_pixel_counts: bo
         size: (height, width) of the picture.
         last_pixel_counts: a box from pixel a to pixel b is b - a + 1 wide (DARK, TransPose), not b - a.
     """
-    labelled = (people.keypoints.max(axis=(1, 2), initial=0) > 0) & ~people.crowd & (people.areas > 0)
+    _, boxes = people_with_boxes(people, size, last_pixel_counts)
+    return PersonBoxes(boxes, np.ones(len(boxes)))
+
+
+def people_with_boxes(
+    people: Annotations, size: tuple[int, int], last_pixel_counts: bool = False
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return the rows of the people whom `true_boxes` chooses, and their boxes (N, 4)."""
+    labelled = np.flatnonzero((people.keypoints.max(axis=(1, 2), initial=0) > 0) & ~people.crowd & (people.areas > 0))
     boxes = people.boxes[labelled]
     low = np.maximum(boxes[:, :2], 0)
     high = np.minimum(low + np.maximum(boxes[:, 2:] - 1, 0), np.array(size[::-1]) - 1)
     inside = (high >= low).all(axis=1)
-    chosen = np.concatenate([low, high - low + last_pixel_counts], axis=1)[inside]
-    return PersonBoxes(chosen, np.ones(len(chosen)))
+    return labelled[inside], np.concatenate([low, high - low + last_pixel_counts], axis=1)[inside]
 
 
 def load_detections(

@@ -1,23 +1,12 @@
-"""The training data: an endless, repeatable stream of batches made by worker processes.
-
-The stream visits every sample once a pass, in an order that the seed and the pass decide, and passes follow each other
-without a gap, so a batch may hold the end of one pass and the start of the next. Every sample's augmentation has its
-own generator, seeded by the seed, the pass and the sample. So a batch depends on the seed and its number alone: not on
-the number of workers, and not on where the stream was started.
-"""
+"""The training data of a BodyPoseNet: pictures, heatmaps, part affinity fields and loss masks, batch by batch."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
 
 from limbnet.data.augment import (
     MASK_BACKGROUND,
@@ -31,22 +20,17 @@ from limbnet.data.augment import (
 from limbnet.data.colour import change_colours
 from limbnet.data.masks import picture_mask
 from limbnet.data.mixing import Piece, corner_sizes, mosaic
-from limbnet.data.order import SampleKey, dataset_shares, pass_order
+from limbnet.data.order import SampleKey
 from limbnet.data.pasting import Scissors
 from limbnet.data.people import VISIBILITY_NAMES
 from limbnet.data.pictures import read_picture_reduced
 from limbnet.data.samples import Samples, training_samples
+from limbnet.data.stream import BatchStream, Maker, to_device
 from limbnet.data.targets import make_targets
 from limbnet.data.weights import label_weights
-from limbnet.errors import DataError, LimbnetError
+from limbnet.errors import DataError
 from limbnet.skeleton import Skeleton
 from limbnet.specs.train import TrainSpec
-
-#: Batches each worker prepares ahead.
-PREFETCH = 4
-
-#: More workers than this gain nothing for one process.
-MOST_WORKERS = 12
 
 
 class Batch(NamedTuple):
@@ -69,7 +53,7 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on a device; from pinned memory the copy overlaps with what the device does."""
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
+        return to_device(self, device)
 
 
 def network_input(
@@ -83,34 +67,22 @@ def network_input(
     return (channels / scales - offsets).contiguous()
 
 
-@dataclass(frozen=True)
-class _Trouble:
-    """A mistake met in a worker, on its way to the training process."""
-
-    error: LimbnetError
-
-
-class BatchMaker(Dataset[Batch]):
-    """Makes the batch of a list of `SampleKey`s. Lives in the workers."""
+class BatchMaker(Maker[Batch]):
+    """Makes the batch of a list of `SampleKey`s."""
 
     def __init__(self, samples: Samples, spec: TrainSpec, skeleton: Skeleton) -> None:
-        self.samples = samples
+        super().__init__(samples, spec.random_seed, spec.dataloader.dataset_config.dataset_weights)
         self.spec = spec.dataloader
         self.skeleton = skeleton
-        self.seed = spec.random_seed
         self.stride = spec.model.backbone_attributes.stride
         dims = self.spec.image_config.image_dims
         self.input_size = (dims.height, dims.width)
-        self.weights = dataset_shares(samples, self.spec.dataset_config.dataset_weights)
         pasting = self.spec.augmentation_config.copy_paste_params
         self.scissors = Scissors(samples, skeleton, pasting) if pasting is not None else None
 
-    def __getitems__(self, keys: list[SampleKey]) -> Batch | _Trouble:
-        """Make a batch; a mistake is returned, since an exception would lose its form on the way."""
-        try:
-            made = [self.make(key) for key in keys]
-        except LimbnetError as error:
-            return _Trouble(error)
+    def batch(self, keys: list[SampleKey]) -> Batch:
+        """Make a batch."""
+        made = [self.make(key) for key in keys]
         images, heatmaps, pafs, masks = (torch.from_numpy(np.stack(part)) for part in zip(*made, strict=True))
         numbers = torch.tensor([key.number for key in keys], dtype=torch.int64)
         return Batch(images, heatmaps, pafs, masks, numbers)
@@ -172,7 +144,7 @@ class BatchMaker(Dataset[Batch]):
         )
         pixels, found = read_picture_reduced(picture.path, needed_size(transform, size))
         if found != size:
-            raise _wrong_size(picture.path, found, size)
+            raise wrong_size(picture.path, found, size)
         confidence = sample.confidence
         if confidence is not None and draw.flip_lr:
             confidence = confidence[:, self.skeleton.flip_index]
@@ -190,7 +162,7 @@ class BatchMaker(Dataset[Batch]):
         )
 
 
-def _wrong_size(path: str, found: tuple[int, int], annotated: tuple[int, int]) -> DataError:
+def wrong_size(path: str, found: tuple[int, int], annotated: tuple[int, int]) -> DataError:
     """Build the error for a picture that is not the one that was annotated."""
     return DataError(
         f"The picture '{path}' is {found[0]}x{found[1]} pixels (height x width, turned as its EXIF tag says), "
@@ -199,14 +171,13 @@ def _wrong_size(path: str, found: tuple[int, int], annotated: tuple[int, int]) -
     )
 
 
-class TrainingData:
-    """The batches that one of `world_size` training processes sees.
+class TrainingData(BatchStream[Batch]):
+    """The batches of a BodyPoseNet that one of `world_size` training processes sees; see `BatchStream`.
 
     Args:
         spec: the train spec.
         skeleton: what the network learns.
-        rank: this process's number. Processes take the samples of a global batch in turn, so N processes with batches
-            of b see what one process with batches of N b sees.
+        rank: this process's number.
         world_size: the number of processes.
         samples: those to train on; None reads the ones the spec names.
 
@@ -225,95 +196,14 @@ class TrainingData:
     ) -> None:
         loader = spec.dataloader
         pastes = loader.augmentation_config.copy_paste_params is not None
-        self.samples = training_samples(loader.dataset_config, skeleton, pastes) if samples is None else samples
-        self.samples.check_files()
-        self.skeleton = skeleton
-        self.rank, self.world_size = rank, world_size
-        self.batch_size = loader.batch_size
-        self.seed = spec.random_seed
-        self._growing = loader.image_config.growing_sizes
-        self.workers = default_workers(world_size) if loader.workers is None else loader.workers
-        self.samples_per_epoch = loader.dataset_config.samples_per_epoch or len(self.samples)
-        self._maker = BatchMaker(self.samples, spec, skeleton)
-
-    def __len__(self) -> int:
-        """The number of samples (records)."""
-        return len(self.samples)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Samples of an epoch over the global batch, rounded down, but at least 1."""
-        return max(1, self.samples_per_epoch // (self.batch_size * self.world_size))
-
-    def keys(self, first_step: int) -> Iterator[list[SampleKey]]:
-        """Yield which samples each of this process's batches holds, from batch `first_step` on, for ever."""
-        count = len(self)
-        together = self.batch_size * self.world_size
-        order, repeats, current = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), -1
-        start = first_step * together
-        while True:
-            batch, size = [], self._size_at(start // together)
-            for position in range(start + self.rank, start + together, self.world_size):
-                visit, place = divmod(position, count)
-                if visit != current:
-                    order, repeats = pass_order(self.samples, self._maker.weights, self.seed, visit)
-                    current = visit
-                batch.append(SampleKey(int(order[place]), visit, int(repeats[place]), size))
-            yield batch
-            start += together
-
-    def _size_at(self, step: int) -> tuple[int, int] | None:
-        """Return the input's (height, width) at a step while it grows, None where it has its usual size."""
-        epoch = step // self.steps_per_epoch
-        begun = [size for size in self._growing if size.first_epoch <= epoch]
-        return (begun[-1].height, begun[-1].width) if begun else None
-
-    def batches(self, first_step: int = 0) -> Generator[Batch]:
-        """Yield this process's batches from number `first_step` on, for ever.
-
-        The workers end when the iterator is closed.
-
-        Raises:
-            DataError: a picture or mask is missing, damaged, or of another size than annotated.
-        """
-        loader = DataLoader(
-            self._maker,
-            batch_sampler=self.keys(first_step),
-            collate_fn=_as_it_is,
-            num_workers=self.workers,
-            prefetch_factor=PREFETCH if self.workers else None,
-            worker_init_fn=_start_worker,
-            generator=torch.Generator(),  # else every stream would take a number from torch's global generator
-            pin_memory=torch.cuda.is_available(),
+        samples = training_samples(loader.dataset_config, skeleton, pastes) if samples is None else samples
+        super().__init__(
+            BatchMaker(samples, spec, skeleton),
+            skeleton,
+            batch_size=loader.batch_size,
+            samples_per_epoch=loader.dataset_config.samples_per_epoch,
+            workers=loader.workers,
+            growing=loader.image_config.growing_sizes,
+            rank=rank,
+            world_size=world_size,
         )
-        stream = iter(loader)
-        while True:
-            try:
-                batch = next(stream)
-            except RuntimeError as error:
-                if "DataLoader worker" not in str(error):
-                    raise
-                raise DataError(
-                    f"A loader process ended unexpectedly: {error}",
-                    "It may have run out of memory: lower dataloader.workers or batch_size in the train spec.",
-                ) from error
-            if isinstance(batch, _Trouble):
-                raise batch.error
-            yield batch
-
-
-def _as_it_is(batch: Any) -> Any:
-    """Batches leave `BatchMaker` whole; there is nothing to collate."""
-    return batch
-
-
-def _start_worker(_number: int) -> None:
-    """Keep each worker to one thread: the workers share the cores among themselves."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
-
-
-def default_workers(world_size: int) -> int:
-    """Return how many workers each of the processes gets: the cores, shared out."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(MOST_WORKERS, cores // world_size))

@@ -61,6 +61,8 @@ class Sample:
         confidence: (P, K) float64, 0 to 1, how sure each label is; None when the dataset does not say.
         centre: (2,) centre of the main person's box.
         height: height of the main person's box.
+        boxes: (P, 4) boxes of the people as x, y, width, height; None unless somebody wants to crop.
+        areas: (P,) areas of the people; None as the boxes.
     """
 
     picture: Picture
@@ -68,6 +70,8 @@ class Sample:
     confidence: NDArray[np.float64] | None
     centre: NDArray[np.float64]
     height: float
+    boxes: NDArray[np.float64] | None = None
+    areas: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +89,7 @@ class Samples(Sequence[Sample]):
         heights: (N,) height of the main person's box.
         datasets: (name, number of samples) of the datasets that follow each other; () when nobody asks.
         outlines: the regions of the R people, () for one who has none; empty unless somebody wants to cut people out.
+        boxes, areas: (R, 4) and (R,) of the R people; None in the samples of a BodyPoseNet.
     """
 
     pictures: list[Picture]
@@ -97,6 +102,8 @@ class Samples(Sequence[Sample]):
     heights: NDArray[np.float64]
     datasets: tuple[tuple[str, int], ...] = ()
     outlines: tuple[Segmentation, ...] = ()
+    boxes: NDArray[np.float64] | None = None
+    areas: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.picture)
@@ -109,6 +116,8 @@ class Samples(Sequence[Sample]):
             None if self.confidence is None else self.confidence[rows],
             self.centres[number],
             float(self.heights[number]),
+            None if self.boxes is None else self.boxes[rows],
+            None if self.areas is None else self.areas[rows],
         )
 
     @classmethod
@@ -139,6 +148,8 @@ class Samples(Sequence[Sample]):
             np.concatenate([part.heights for part in parts]),
             tuple(dataset for part in parts for dataset in part.datasets),
             tuple(outline for part in parts for outline in part.outlines),
+            _joined_or_none([part.boxes for part in parts]),
+            _joined_or_none([part.areas for part in parts]),
         )
 
     def called(self, name: str) -> Samples:
@@ -161,6 +172,12 @@ class Samples(Sequence[Sample]):
             f"{len(missing)} of {len(wanted)} pictures and masks are missing:\n  {names}",
             "Check the paths in the dataset spec and root_data_path. Make masks by dataset_convert --generate_masks.",
         )
+
+
+def _joined_or_none(arrays: Sequence[NDArray[np.float64] | None]) -> NDArray[np.float64] | None:
+    """Return the arrays one after the other, None where one is missing."""
+    known = [array for array in arrays if array is not None]
+    return np.concatenate(known) if len(known) == len(arrays) else None
 
 
 def missing_files(paths: Sequence[str]) -> list[str]:

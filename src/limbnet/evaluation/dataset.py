@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from limbnet.data.coco import CocoImage, load_coco
+from limbnet.data.coco import CocoDataset, CocoImage, load_coco
 from limbnet.data.people import visibility_codes
 from limbnet.errors import DataError, SpecError
 from limbnet.evaluation.coco import KeypointScores, evaluate_keypoints, sigmas_for
@@ -26,6 +26,7 @@ class TestData:
         joints: names of the annotated joints, in the file's order.
         sigmas: of the object keypoint similarity, one for each joint.
         category_id: the category that is evaluated.
+        coco: the annotations, whose boxes top-down networks are given.
     """
 
     __test__ = False  # pytest takes every class called Test... for tests
@@ -35,6 +36,7 @@ class TestData:
     joints: tuple[str, ...]
     sigmas: tuple[float, ...]
     category_id: int
+    coco: CocoDataset
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def load_test_data(spec: DatasetSpec, skeleton: Skeleton, part: Literal["train",
         )
     visibility_codes(spec, dataset.people.keypoints[..., 2])  # refuses flags that the dataset spec does not explain
     sigmas = sigmas_for(category.keypoints, category.sigmas, skeleton)
-    return TestData(dataset.annotation_file, dataset.images, category.keypoints, sigmas, category.id)
+    return TestData(dataset.annotation_file, dataset.images, category.keypoints, sigmas, category.id, dataset)
 
 
 def evaluate_dataset(

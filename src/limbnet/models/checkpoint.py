@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,13 @@ from limbnet.models.filekinds import FileKind, read_model_file, recognise
 from limbnet.models.info import ModelInfo
 from limbnet.models.trees import join_tree, split_tree, storable
 
-__all__ = ["FileKind", "LoadedModel", "load_model", "recognise", "save_model"]
+__all__ = ["FileKind", "LoadedModel", "load_model", "read_weights", "recognise", "save_model", "save_weights"]
 
 #: Number of the container's layout; a reader refuses higher ones.
 FORMAT = 1
+
+#: Key of an architecture that names a published network.
+ZOO = "zoo"
 
 _BLANK = "0" * 64
 
@@ -48,6 +52,22 @@ class LoadedModel:
     """
 
     model: BodyPoseNet
+    info: ModelInfo
+    training: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model file's content before a network is built from it.
+
+    Attributes:
+        weights: tensors by their state-dict names.
+        architecture: which network they belong to.
+        info, training: as in `LoadedModel`.
+    """
+
+    weights: dict[str, Tensor]
+    architecture: dict[str, Any]
     info: ModelInfo
     training: dict[str, Any] | None
 
@@ -76,15 +96,28 @@ def save_model(
         ModelFileError: a weight does not fit into `dtype`, or the key is empty.
         LimbnetError: the file cannot be written (disk full, no permission).
     """
-    tree, extra = split_tree(training, "training")
     weights = {name: _converted(name, tensor, dtype) for name, tensor in model.state_dict().items()}
+    save_weights(path, weights, model.architecture, info, key=key, training=training)
+
+
+def save_weights(
+    path: Path | str,
+    weights: Mapping[str, Tensor],
+    architecture: Mapping[str, Any],
+    info: ModelInfo,
+    *,
+    key: str | None = None,
+    training: dict[str, Any] | None = None,
+) -> None:
+    """Write a container with the weights of any network; `architecture` says which, in plain JSON values."""
+    tree, extra = split_tree(training, "training")
     content = {
         "format": FORMAT,
-        "architecture": model.architecture,
+        "architecture": dict(architecture),
         "info": replace(info, version=limbnet.__version__).to_dict(),
         "training": tree,
     }
-    packed = _pack(content, storable(weights | extra))
+    packed = _pack(content, storable(dict(weights) | extra))
     write_bytes(path, seal(packed, key) if key is not None else packed)
 
 
@@ -101,19 +134,37 @@ def load_model(path: Path | str, key: str | None = None, device: torch.device | 
             a key or with another one, or its weights do not fit its architecture.
     """
     name = f"'{path}'"
+    stored = read_weights(path, key)
+    if ZOO in stored.architecture:
+        raise ModelFileError(
+            f"{name} holds the published network '{stored.architecture[ZOO]}', and a BodyPoseNet is needed here.",
+            "Give it to `limbnet zoo check`, or as the checkpoint of a study's row.",
+        )
+    try:
+        model = build_from_architecture(stored.architecture, stored.info.skeleton)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{name} lacks something a model file must have: {error!r}.") from error
+    try:
+        model.load_state_dict(stored.weights)
+    except RuntimeError as error:
+        raise ModelFileError(f"The weights in {name} do not fit its architecture: {error}") from None
+    return LoadedModel(model.to(device).eval(), stored.info, stored.training)
+
+
+def read_weights(path: Path | str, key: str | None = None) -> StoredModel:
+    """Read a container without building its network.
+
+    Raises:
+        ModelFileError: as `load_model`, but for what the architecture says.
+    """
+    name = f"'{path}'"
     content, tensors = _unpack(*read_model_file(path, key), name)
     extra = {tensor: tensors.pop(tensor) for tensor in list(tensors) if tensor.startswith("training/")}
     try:
         info = ModelInfo.from_dict(content["info"])
-        model = build_from_architecture(content["architecture"], info.skeleton)
-        training = join_tree(content["training"], extra)
+        return StoredModel(tensors, dict(content["architecture"]), info, join_tree(content["training"], extra))
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"{name} lacks something a model file must have: {error!r}.") from error
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ModelFileError(f"The weights in {name} do not fit its architecture: {error}") from None
-    return LoadedModel(model.to(device).eval(), info, training)
 
 
 def _converted(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

@@ -13,7 +13,7 @@ from pydantic import AliasChoices, ValidationError
 from pydantic.fields import FieldInfo
 
 from limbnet.errors import SpecError, nearest
-from limbnet.skeleton import BODY_18, Skeleton
+from limbnet.skeleton import BODY_18, COCO_17, Skeleton
 from limbnet.specs.base import Section
 from limbnet.specs.dataset import DatasetSpec
 from limbnet.specs.inference import InferenceSpec
@@ -22,6 +22,7 @@ from limbnet.specs.pose import PoseConfigFile
 from limbnet.specs.source import KeyPath, Source, dotted, read_source, to_yaml
 from limbnet.specs.study import StudySpec
 from limbnet.specs.train import TrainSpec
+from limbnet.specs.zoo_train import ZooTrainSpec, is_zoo_recipe
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +43,26 @@ def load_pose_config(path: Path | str | None) -> Skeleton:
     return BODY_18 if path is None else _load(PoseConfigFile, path)[0].skeleton()
 
 
+def load_any_train_spec(path: Path | str) -> TrainSpec | ZooTrainSpec:
+    """Read a train spec (YAML or JSON) of a BodyPoseNet, or of a published network: `model: {zoo: NAME}`."""
+    if is_zoo_recipe(read_source(path).content):
+        return _load(ZooTrainSpec, path)[0]
+    return load_train_spec(path)
+
+
+def training_skeleton(spec: TrainSpec | ZooTrainSpec) -> Skeleton:
+    """Return what a train spec's network learns; COCO's joints for a published network that names none."""
+    path = spec.dataloader.pose_config.pose_config_path
+    return COCO_17 if path is None and isinstance(spec, ZooTrainSpec) else load_pose_config(path)
+
+
 def load_train_spec(path: Path | str) -> TrainSpec:
-    """Read a train spec (YAML or JSON), and check it against the pose config that it names."""
+    """Read the train spec (YAML or JSON) of a BodyPoseNet, and check it against the pose config that it names."""
+    if is_zoo_recipe(read_source(path).content):
+        raise SpecError(
+            f"'{path}' is the recipe of a published network (model.zoo); a BodyPoseNet's is needed here.",
+            "`limbnet train` alone takes both.",
+        )
     spec, source = _load(TrainSpec, path)
     skeleton = load_pose_config(spec.dataloader.pose_config.pose_config_path)
     mistakes = spec.model.channel_mistakes(skeleton)

@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import Field
 
 from limbnet.skeleton import Skeleton
-from limbnet.specs.base import Section, class_name, without_effect, written_path
+from limbnet.specs.base import Section, class_name, without_effect
 from limbnet.specs.dataset import Visibility
-from limbnet.specs.recipe import CopyPasteParams, GrowingSize, MosaicParams, growing_mistakes, weight_mistakes
+from limbnet.specs.optimiser import OptimizerSpec, WeightedMomentum
+from limbnet.specs.recipe import CopyPasteParams, GrowingSize, MosaicParams, growing_mistakes
+from limbnet.specs.trainer import DatasetChoice, TrainerSpec
 
 
 class ImageDims(Section):
@@ -45,31 +47,14 @@ class PoseConfig(Section):
     pose_config_path: Path | None = None
 
 
-class DatasetConfig(Section):
-    """Where training data lie. Without records, the COCO JSON of each dataset spec is read directly.
-
-    limbnet's own: `dataset_weights` draws the samples of a pass from the datasets in these proportions (null: every
-    sample once), `samples_per_epoch` sets an epoch's length (null: one pass), and `validation_datasets` names those
-    whose test data validation measures (null: all).
-    """
+class DatasetConfig(DatasetChoice):
+    """Where training data lie. Without records, the COCO JSON of each dataset spec is read directly."""
 
     root_data_path: Path | None = None
     train_records_folder_path: Path | None = None
     train_records_path: tuple[str, ...] = ()
     val_records_folder_path: Path | None = without_effect(None, "validation reads the dataset specs' test data")
     val_records_path: tuple[str, ...] = without_effect((), "validation reads the dataset specs' test data")
-    dataset_specs: dict[str, Path] = Field(default_factory=dict)
-    dataset_weights: dict[str, float] | None = None
-    samples_per_epoch: int | None = Field(None, gt=0)
-    validation_datasets: tuple[str, ...] | None = None
-
-    def mistakes(self) -> Iterator[tuple[str, str]]:
-        yield from weight_mistakes(self.dataset_weights or {}, dict(self.dataset_specs))
-        for name in self.validation_datasets or ():
-            if name not in self.dataset_specs:
-                yield "validation_datasets", f"names '{name}', which dataset_specs does not"
-        if not self.dataset_specs:
-            yield "dataset_specs", "names no dataset: expected at least one line 'name: path of its dataset spec'"
 
 
 class NormalizationParams(Section):
@@ -264,69 +249,6 @@ class ModelSpec(Section):
                 yield key, f"found {found}, but the skeleton '{skeleton.name}' needs {needed} ({what})"
 
 
-class SoftstartAnnealing(Section):
-    """Soft start, plateau, annealing, all on a logarithmic scale."""
-
-    class_name: Literal["SoftstartAnnealingLearningRateSchedule"] = class_name("SoftstartAnnealingLearningRateSchedule")
-    soft_start: float = Field(0.05, ge=0, le=1)
-    annealing: float = Field(0.5, ge=0, le=1)
-    base_learning_rate: float = Field(2e-5, gt=0)
-    min_learning_rate: float = Field(8e-8, gt=0)
-    last_step: int | None = without_effect(None, "the last step follows from the epochs and the records")
-
-    def mistakes(self) -> Iterator[tuple[str, str]]:
-        if self.min_learning_rate > self.base_learning_rate:
-            yield "min_learning_rate", f"is above base_learning_rate {self.base_learning_rate:g}"
-
-
-class ExponentialDecay(Section):
-    """Exponential decay by epochs, continuous or in steps."""
-
-    class_name: Literal["BpNetExponentialDecayLRSchedule"] = class_name("BpNetExponentialDecayLRSchedule")
-    learning_rate: float = Field(gt=0)
-    decay_epochs: float = Field(gt=0)
-    decay_rate: float = Field(gt=0)
-    staircase: bool = False
-    min_learning_rate: float = Field(0.0, ge=0)
-
-
-class CosineSchedule(Section):
-    """limbnet's own: linear warm-up over a share of the steps, then half a cosine down to the minimum."""
-
-    class_name: Literal["CosineLearningRateSchedule"] = class_name("CosineLearningRateSchedule")
-    learning_rate: float = Field(1e-3, gt=0)
-    warmup: float = Field(0.02, ge=0, lt=1)
-    min_learning_rate: float = Field(0.0, ge=0)
-
-
-Schedule = Annotated[SoftstartAnnealing | ExponentialDecay | CosineSchedule, Field(discriminator="class_name")]
-
-
-class WeightedMomentum(Section):
-    """Momentum whose gradients are multiplied layer by layer."""
-
-    class_name: Literal["WeightedMomentumOptimizer"] = class_name("WeightedMomentumOptimizer")
-    learning_rate_schedule: Schedule = SoftstartAnnealing()
-    grad_weights_dict: dict[str, float] | None = None
-    weight_default_value: float = 1.0
-    momentum: float = Field(0.9, ge=0, lt=1)
-    use_nesterov: bool = False
-
-
-class AdamW(Section):
-    """limbnet's own: AdamW, with the same layer multipliers on the learning rate."""
-
-    class_name: Literal["AdamWOptimizer"] = class_name("AdamWOptimizer")
-    learning_rate_schedule: Schedule = CosineSchedule()
-    grad_weights_dict: dict[str, float] | None = None
-    weight_default_value: float = 1.0
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = Field(1e-4, ge=0)
-
-
-OptimizerSpec = Annotated[WeightedMomentum | AdamW, Field(discriminator="class_name")]
-
-
 class FocalLossParams(Section):
     """Focal weighting of the loss."""
 
@@ -352,20 +274,11 @@ class FinetuningConfig(Section):
     ckpt_epoch_num: int = Field(0, ge=0)
 
 
-class TrainSpec(Section):
-    """A whole train spec."""
+class TrainSpec(TrainerSpec):
+    """The train spec of a BodyPoseNet."""
 
     class_name: Literal["BpNetTrainer"] = class_name("BpNetTrainer")
-    checkpoint_dir: Path | None = written_path(None)
-    log_every_n_secs: float = Field(30, gt=0)
-    checkpoint_n_epoch: int = Field(5, gt=0, validation_alias=AliasChoices("checkpoint_n_epoch", "checkpoint_interval"))
-    num_epoch: int = Field(100, gt=0)
-    summary_every_n_steps: int = Field(20, gt=0)
     infrequent_summary_every_n_steps: int = without_effect(0, "all summaries follow summary_every_n_steps")
-    validation_every_n_epoch: int = Field(5, ge=0, description="0 switches validation off")
-    max_ckpt_to_keep: int = Field(100, gt=0)
-    random_seed: int = 42
-    pretrained_weights: Path | None = None
     load_graph: bool = False
     inference_spec: Path | None = None
     finetuning_config: FinetuningConfig = FinetuningConfig()
@@ -373,11 +286,6 @@ class TrainSpec(Section):
     final_model_name: str = "bpnet_model"
     key: str | None = Field(None, exclude=True, repr=False)
     evaluator: Any = without_effect(None, "validation needs no configuration")
-    ema_decay: float | None = Field(None, gt=0, lt=1, description="limbnet's own: moving average of the weights")
-    batch_norm_momentum: float = Field(
-        0.01, gt=0, le=1, description="limbnet's own: the newest batch's share of batch norm's running statistics"
-    )
-    mixed_precision: bool | None = Field(None, description="limbnet's own: null means on a GPU that gains from it")
     quantize: Literal["int8"] | None = Field(
         None, description="limbnet's own: int8 fine-tunes with the roundings of the INT8 export and learns its ranges"
     )
@@ -387,8 +295,7 @@ class TrainSpec(Section):
     loss: LossSpec = LossSpec()
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        if self.num_epoch % self.checkpoint_n_epoch:
-            yield "checkpoint_n_epoch", f"is {self.checkpoint_n_epoch}, which must divide num_epoch {self.num_epoch}"
+        yield from super().mistakes()
         if self.load_graph and self.pretrained_weights is None:
             yield "load_graph", "needs pretrained_weights: the pruned model to retrain"
         if self.finetuning_config.is_finetune_exp and self.finetuning_config.checkpoint_path is None:
@@ -397,10 +304,13 @@ class TrainSpec(Section):
             yield "quantize", "needs a trained network: pretrained_weights, or finetuning_config"
         if self.quantize and self.mixed_precision:
             yield "mixed_precision", "cannot be true beside quantize: sums of eight-bit products need float32"
-        if "/" in self.final_model_name or not self.final_model_name:
-            yield "final_model_name", f"is '{self.final_model_name}': a file name without folders is needed"
         if not self.load_graph:
             yield from self._shape_mistakes()
+
+    @property
+    def epochs_skipped(self) -> int:
+        """Fine-tuning counts its epochs from `ckpt_epoch_num` on."""
+        return self.finetuning_config.ckpt_epoch_num if self.finetuning_config.is_finetune_exp else 0
 
     def without_regularisation(self) -> TrainSpec:
         """Return this spec with regularisation off when it retrains a pruned model and does not ask for any."""

@@ -1,7 +1,8 @@
 """The results folder: checkpoints by epoch, the best one, the final model; and how a repeated command finds its way.
 
 `model.epoch-<N>.tlt` hold the network and the whole state of its training; the last `max_ckpt_to_keep` stay.
-`model.best.tlt` and `<final_model_name>.tlt` hold the network alone. Every file is written whole or not at all.
+`model.best.tlt` and `<final_model_name>.tlt` hold the network alone. Published networks have another suffix. Every file
+is written whole or not at all.
 """
 
 from __future__ import annotations
@@ -11,17 +12,16 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from limbnet.errors import LimbnetError, ModelFileError, TrainingError
 from limbnet.export.stored_ranges import to_store
-from limbnet.models.checkpoint import LoadedModel, load_model, save_model
+from limbnet.models.bodyposenet import BodyPoseNet
 from limbnet.models.info import ModelInfo
+from limbnet.training.family import Family, Loaded
 from limbnet.training.state import TrainingState
 
 log = logging.getLogger(__name__)
-
-SUFFIX = ".tlt"
 
 #: Keys of a train spec that may change between the beginning of a run and its end: they leave the weights alone. Those
 #: that say where data lie are among them, because the skeleton and the samples themselves are compared.
@@ -56,6 +56,7 @@ class CheckpointFolder:
         folder: the results folder.
         info: what every file says about the model; its `spec` is the run's.
         facts: what a resumed run must share beside the spec: number of processes, of samples, ...
+        family: writes and reads the files.
         key: encrypts the files.
         keep: how many checkpoints by epoch stay.
         final_name: name of the final model, without suffix.
@@ -64,27 +65,29 @@ class CheckpointFolder:
     folder: Path
     info: ModelInfo
     facts: dict[str, Any]
+    family: Family[Any]
     key: str | None = None
     keep: int = 100
     final_name: str = "bpnet_model"
 
     def path(self, epoch: int) -> Path:
         """Return the file of an epoch."""
-        return self.folder / f"model.epoch-{epoch}{SUFFIX}"
+        return self.folder / f"model.epoch-{epoch}{self.family.suffix}"
 
     @property
     def best_path(self) -> Path:
         """The file of the best validation so far."""
-        return self.folder / f"model.best{SUFFIX}"
+        return self.folder / f"model.best{self.family.suffix}"
 
     @property
     def final_path(self) -> Path:
         """The model at the end of training."""
-        return self.folder / f"{self.final_name}{SUFFIX}"
+        return self.folder / f"{self.final_name}{self.family.suffix}"
 
     def epochs(self) -> list[int]:
         """Return the epochs that have a file, the newest first."""
-        found = (re.fullmatch(rf"model\.epoch-(\d+){re.escape(SUFFIX)}", path.name) for path in _files(self.folder))
+        pattern = re.compile(rf"model\.epoch-(\d+){re.escape(self.family.suffix)}")
+        found = (pattern.fullmatch(path.name) for path in _files(self.folder))
         return sorted((int(match[1]) for match in found if match), reverse=True)
 
     def tidy(self) -> None:
@@ -118,10 +121,10 @@ class CheckpointFolder:
     ) -> None:
         model, said = state.shown_model(), {**self.info.extra, "epoch": state.epoch, **(extra or {})}
         if state.quantised and (ranges := state.quantised.named_ranges()):
-            said |= to_store(model, self.info, ranges)
-        save_model(path, model, replace(self.info, extra=said), key=self.key, training=training)
+            said |= to_store(cast(BodyPoseNet, model), self.info, ranges)
+        self.family.save(path, model, replace(self.info, extra=said), self.key, training)
 
-    def latest(self) -> LoadedModel | None:
+    def latest(self) -> Loaded | None:
         """Return the newest checkpoint that can be read, None when there is none; damaged ones are named.
 
         Raises:
@@ -130,7 +133,7 @@ class CheckpointFolder:
         problems: list[LimbnetError] = []
         for epoch in self.epochs():
             try:
-                loaded = load_model(self.path(epoch), self.key)
+                loaded = self.family.load(self.path(epoch), self.key)
                 if not loaded.training or "facts" not in loaded.training:
                     raise ModelFileError(f"'{self.path(epoch)}' holds a network, but no state of its training.")
             except ModelFileError as error:
@@ -147,7 +150,7 @@ class CheckpointFolder:
             )
         return None
 
-    def check_same_run(self, loaded: LoadedModel) -> None:
+    def check_same_run(self, loaded: Loaded) -> None:
         """Refuse to go on with a run that another spec began.
 
         Raises:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Generic
 
 import torch
 
-from limbnet.data.loader import Batch
+from limbnet.data.stream import SomeBatch, to_device
 
 
-class Feed:
+class Feed(Generic[SomeBatch]):
     """Iterates over batches on a device.
 
     Args:
@@ -21,19 +22,19 @@ class Feed:
         waited: seconds spent waiting for the stream so far.
     """
 
-    def __init__(self, batches: Iterator[Batch], device: torch.device) -> None:
+    def __init__(self, batches: Iterator[SomeBatch], device: torch.device) -> None:
         self.waited = 0.0
         self._batches = batches
         self._device = device
         self._copying = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
-        self._ahead: Batch | None = None
+        self._ahead: SomeBatch | None = None
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[SomeBatch]:
         return self
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> SomeBatch:
         if self._copying is None:
-            return self._fetch().to(self._device)
+            return to_device(self._fetch(), self._device)
         if self._ahead is None:
             self._ahead = self._copied(self._copying)
         batch = self._ahead
@@ -48,12 +49,12 @@ class Feed:
         if self._copying is not None and self._ahead is None:
             self._ahead = self._copied(self._copying)
 
-    def _copied(self, stream: torch.cuda.Stream) -> Batch:
+    def _copied(self, stream: torch.cuda.Stream) -> SomeBatch:
         batch = self._fetch()
         with torch.cuda.stream(stream):
-            return batch.to(self._device)
+            return to_device(batch, self._device)
 
-    def _fetch(self) -> Batch:
+    def _fetch(self) -> SomeBatch:
         begun = time.perf_counter()
         try:
             return next(self._batches)

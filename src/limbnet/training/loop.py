@@ -16,29 +16,36 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from limbnet.console import counted, progress
-from limbnet.data.loader import Batch, TrainingData, network_input
+from limbnet.data.loader import TrainingData
+from limbnet.data.stream import BatchStream, to_device
 from limbnet.devices import choose_devices
-from limbnet.errors import TrainingError
+from limbnet.errors import TrainingError, UsageError
 from limbnet.files import write_text
 from limbnet.models.counting import count_parameters
-from limbnet.specs.load import load_pose_config, resolved
+from limbnet.specs.load import resolved, training_skeleton
 from limbnet.specs.train import TrainSpec
+from limbnet.specs.zoo_train import ZooTrainSpec
 from limbnet.status import StatusLog
+from limbnet.training.bodypose import BodyPoseFamily
 from limbnet.training.checkpoints import CheckpointFolder
 from limbnet.training.distributed import Place, launch
+from limbnet.training.family import AnyTrainSpec, BatchLosses, Family, Measure
 from limbnet.training.feed import Feed
-from limbnet.training.loss import Losses, build_loss
 from limbnet.training.optimiser import set_learning_rate
 from limbnet.training.recorder import Recorder
 from limbnet.training.schedule import learning_rate
 from limbnet.training.start import begin
 from limbnet.training.state import TrainingState
 from limbnet.training.validation import Validator
+from limbnet.training.zoo.data import zoo_training_data
+from limbnet.training.zoo.family import ZooFamily
+from limbnet.training.zoo.validation import ZooValidator
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +70,7 @@ class TrainingResult:
 
 
 def train(
-    spec: TrainSpec,
+    spec: AnyTrainSpec,
     results_dir: Path | str | None = None,
     *,
     key: str | None = None,
@@ -88,23 +95,37 @@ def train(
     """
     devices = choose_devices(device, gpus, gpu_index)
     results = Path(results_dir or spec.checkpoint_dir or "results")
+    if isinstance(spec, TrainSpec):
+        spec, key = spec.without_regularisation(), key or spec.key
+    elif key is not None:
+        raise UsageError("Weight files of published networks are not encrypted.", "Leave --key out.")
     with StatusLog(results, "train"):
-        return launch(train_at, devices, spec.without_regularisation(), results, key or spec.key)
+        return launch(train_at, devices, spec, results, key)
 
 
-def train_at(place: Place, spec: TrainSpec, results: Path, key: str | None) -> TrainingResult:
+def train_at(place: Place, spec: AnyTrainSpec, results: Path, key: str | None) -> TrainingResult:
     """Train in one process; the process of rank 0 writes the files."""
-    skeleton = load_pose_config(spec.dataloader.pose_config.pose_config_path)
-    data = TrainingData(spec, skeleton, place.rank, place.world_size)
-    validator = Validator(spec, skeleton) if spec.validation_every_n_epoch else None
-    state, folder = begin(spec, data, place, results, key)
+    skeleton = training_skeleton(spec)
+    data: BatchStream[Any]
+    validator: Measure | None = None
+    if isinstance(spec, ZooTrainSpec):
+        family: Family[Any] = ZooFamily()
+        data = zoo_training_data(spec, skeleton, place.rank, place.world_size)
+        if spec.validation_every_n_epoch:
+            validator = ZooValidator(spec, skeleton)
+    else:
+        family = BodyPoseFamily()
+        data = TrainingData(spec, skeleton, place.rank, place.world_size)
+        if spec.validation_every_n_epoch:
+            validator = Validator(spec, skeleton)
+    state, folder = begin(spec, data, place, results, key, family=family)
     if place.speaks:
         write_text(results / "experiment_spec.yaml", resolved(spec))
         _introduce(data, place, state)
     return Trainer(spec, data, state, folder, place=place, validator=validator).run()
 
 
-def _introduce(data: TrainingData, place: Place, state: TrainingState) -> None:
+def _introduce(data: BatchStream[Any], place: Place, state: TrainingState) -> None:
     parameters = count_parameters(state.model)
     log.info(
         "%s, %s an epoch, %s parameters, %s.",
@@ -138,19 +159,19 @@ class Trainer:
 
     def __init__(
         self,
-        spec: TrainSpec,
-        data: TrainingData,
+        spec: AnyTrainSpec,
+        data: BatchStream[Any],
         state: TrainingState,
         folder: CheckpointFolder,
         *,
         place: Place,
-        validator: Validator | None = None,
+        validator: Measure | None = None,
     ) -> None:
         self.place, self.spec, self.data = place, spec, data
         self.state, self.folder, self.validator = state, folder, validator
         self.network = place.wrap(state.network.train())
-        self.loss = build_loss(spec, state.model)
-        self.epochs = state.start_epoch + spec.num_epoch - self._epochs_skipped()
+        self.objective = folder.family.objective(spec, state.model, place.device)
+        self.epochs = state.start_epoch + spec.num_epoch - spec.epochs_skipped
         self.recorder = Recorder(
             folder.folder,
             silent=not place.speaks,
@@ -162,10 +183,6 @@ class Trainer:
             summary_every=spec.summary_every_n_steps,
         )
 
-    def _epochs_skipped(self) -> int:
-        """Fine-tuning counts its epochs from `ckpt_epoch_num` on."""
-        return self.spec.finetuning_config.ckpt_epoch_num if self.spec.finetuning_config.is_finetune_exp else 0
-
     def run(self) -> TrainingResult:
         """Train to the last epoch and write the final model."""
         if self.state.epoch < self.epochs:
@@ -175,14 +192,14 @@ class Trainer:
             log.info("All %d epochs are done: nothing is left to train.", self.epochs)
         return self._finish()
 
-    def _run_epochs(self, stream: Iterator[Batch]) -> None:
+    def _run_epochs(self, stream: Iterator[Any]) -> None:
         if self.state.epoch == self.state.start_epoch:
             first = list(itertools.islice(stream, 2))
             self._rehearse(first)
             stream = itertools.chain(first, stream)
             if self.place.speaks:
                 self.folder.save(self.state)
-        feed = Feed(stream, self.place.device)
+        feed: Feed[Any] = Feed(stream, self.place.device)
         with self.recorder:
             while self.state.epoch < self.epochs:
                 row = self._train_epoch(feed)
@@ -194,7 +211,7 @@ class Trainer:
                 self.recorder.epoch_done(self.state.epoch, self.state.history, feed.waited)
                 self.recorder.resume()
 
-    def _train_epoch(self, feed: Feed) -> dict[str, float]:
+    def _train_epoch(self, feed: Feed[Any]) -> dict[str, float]:
         """Make the updates of one epoch; return its means as a row of `metrics.csv`."""
         steps = self.data.steps_per_epoch
         totals: Tensor | None = None
@@ -218,7 +235,7 @@ class Trainer:
         self._check_finite(row["total_loss"], (self.state.epoch + 1) * steps - 1)
         return {"epoch": self.state.epoch + 1, "step": (self.state.epoch + 1) * steps, "learning_rate": rate, **row}
 
-    def _update(self, batch: Batch, rate: float) -> Losses:
+    def _update(self, batch: Any, rate: float) -> BatchLosses:
         """Compute one batch and change the weights."""
         set_learning_rate(self.state.optimiser, rate)
         losses = self._gradients(batch)
@@ -228,13 +245,9 @@ class Trainer:
             self.state.average.update(self.state.model)
         return losses
 
-    def _gradients(self, batch: Batch) -> Losses:
+    def _gradients(self, batch: Any) -> BatchLosses:
         """Compute the loss of one batch and the gradients of all parameters."""
-        normalisation = self.spec.dataloader.normalization_params
-        images = network_input(batch.images, normalisation.image_scale, normalisation.image_offset)
-        with self.state.precision.forward():
-            maps = self.network(images.contiguous(memory_format=torch.channels_last))
-        losses = self.loss(maps.heatmaps, maps.pafs, batch.heatmaps, batch.pafs, batch.masks)
+        losses = self.objective(self.network, batch, self.state.precision)
         self.state.precision.backward(losses.total)
         return losses
 
@@ -249,7 +262,7 @@ class Trainer:
             "Lower the learning rate or start it more softly in the spec, then train into another results folder.",
         )
 
-    def _rehearse(self, batches: Sequence[Batch]) -> None:
+    def _rehearse(self, batches: Sequence[Any]) -> None:
         """Go once through everything that an epoch does, so that mistakes show now; nothing changes by it."""
         begun = time.monotonic()
         network = self.state.network
@@ -258,15 +271,12 @@ class Trainer:
         precision = self.state.precision.state()
         with progress() as bars:
             for batch in bars.track(batches, description="rehearsal") if self.place.speaks else batches:
-                losses = self._gradients(batch.to(self.place.device))
+                losses = self._gradients(to_device(batch, self.place.device))
                 self._check_finite(float(losses.total.detach()), 0)
                 self.state.optimiser.zero_grad(set_to_none=True)
         network.load_state_dict(kept)
         if self.validator and self.place.speaks:
-            estimator = self.validator.estimator(self.state.shown_network(), self.folder.info, self.place.device)
-            for result in estimator.stream([self.validator.first_picture()]):
-                if result.error:
-                    raise result.error
+            self.validator.rehearse(self.state.shown_network(), self.folder.info, self.place.device)
         self.state.precision.restore(precision)
         torch.set_rng_state(random)
         self.place.wait_for_all()

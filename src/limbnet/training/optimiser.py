@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from limbnet.errors import SpecError, nearest
-from limbnet.specs.train import OptimizerSpec, WeightedMomentum
+from limbnet.specs.optimiser import OptimizerSpec, WeightedMomentum
 
 #: Keras' names of a layer's parameters, as the keys of `grad_weights_dict` may spell them.
 KERAS_NAMES: Mapping[str, str] = {"kernel": "weight", "gamma": "weight", "beta": "bias", "bias": "bias"}

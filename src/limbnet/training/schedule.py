@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from limbnet.specs.train import CosineSchedule, ExponentialDecay, Schedule, SoftstartAnnealing
+from limbnet.specs.optimiser import CosineSchedule, ExponentialDecay, MultiStepSchedule, Schedule, SoftstartAnnealing
 
 
 def learning_rate(schedule: Schedule, step: int, last_step: int, steps_per_epoch: int) -> float:
@@ -23,6 +23,8 @@ def learning_rate(schedule: Schedule, step: int, last_step: int, steps_per_epoch
             return _exponential_decay(schedule, step / (schedule.decay_epochs * steps_per_epoch))
         case CosineSchedule():
             return _cosine(schedule, step, last_step)
+        case MultiStepSchedule():
+            return _multi_step(schedule, step, step // steps_per_epoch)
 
 
 def _softstart_annealing(schedule: SoftstartAnnealing, progress: float) -> float:
@@ -50,3 +52,11 @@ def _cosine(schedule: CosineSchedule, step: int, last_step: int) -> float:
     else:
         t = 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, last_step - warmup)))
     return schedule.min_learning_rate + t * (schedule.learning_rate - schedule.min_learning_rate)
+
+
+def _multi_step(schedule: MultiStepSchedule, step: int, epoch: int) -> float:
+    """Fall in steps at the beginning of epochs; the warm-up multiplies what the steps give."""
+    rate = schedule.learning_rate * schedule.factor ** sum(epoch >= drop for drop in schedule.drop_epochs)
+    if step >= schedule.warmup_steps:
+        return rate
+    return rate * (schedule.warmup_ratio + (1 - schedule.warmup_ratio) * step / schedule.warmup_steps)

@@ -5,23 +5,23 @@ from __future__ import annotations
 import hashlib
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
-from limbnet.data.loader import TrainingData
-from limbnet.errors import ModelFileError, TrainingError
-from limbnet.models.bodyposenet import BodyPoseNet, build_model
-from limbnet.models.checkpoint import LoadedModel, load_model
-from limbnet.models.info import ModelInfo
-from limbnet.models.pretrained import load_pretrained
+from limbnet.data.stream import BatchStream
+from limbnet.errors import TrainingError
+from limbnet.models.bodyposenet import BodyPoseNet
+from limbnet.models.checkpoint import load_model
 from limbnet.skeleton import Skeleton
 from limbnet.specs.train import TrainSpec
+from limbnet.training.bodypose import BodyPoseFamily, check_fits, model_info
 from limbnet.training.checkpoints import CheckpointFolder
 from limbnet.training.distributed import Place
 from limbnet.training.ema import MovingAverage
 from limbnet.training.fake_quantise import FakeQuantised
+from limbnet.training.family import AnyTrainSpec, Family, Loaded
 from limbnet.training.optimiser import build_optimiser
 from limbnet.training.precision import Precision
 from limbnet.training.state import TrainingState
@@ -30,22 +30,30 @@ log = logging.getLogger(__name__)
 
 
 def begin(
-    spec: TrainSpec, data: TrainingData, place: Place, results: Path, key: str | None = None
+    spec: AnyTrainSpec,
+    data: BatchStream[Any],
+    place: Place,
+    results: Path,
+    key: str | None = None,
+    *,
+    family: Family[Any] | None = None,
 ) -> tuple[TrainingState, CheckpointFolder]:
     """Return the state that training goes on from, and the folder it is kept in.
 
-    A results folder with checkpoints is resumed, and pretrained weights are not loaded then.
+    A results folder with checkpoints is resumed, and pretrained weights are not loaded then. The family is that of
+    BodyPoseNets when None.
 
     Raises:
         TrainingError: the folder holds another run, or a model file does not fit the spec.
         ModelFileError: a model file is missing, damaged or of another kind.
     """
     torch.manual_seed(spec.random_seed)
-    skeleton = data.skeleton
+    skeleton, kind = data.skeleton, cast(Family[Any], family or BodyPoseFamily())
     folder = CheckpointFolder(
         results,
-        model_info(spec, skeleton),
+        kind.info(spec, skeleton),
         run_facts(data, place),
+        kind,
         key=key,
         keep=spec.max_ckpt_to_keep,
         final_name=spec.final_model_name,
@@ -60,25 +68,12 @@ def begin(
         if place.speaks:
             log.info("Resuming after epoch %d from '%s'.", state.epoch, folder.path(state.epoch))
         return state, folder
-    if spec.finetuning_config.is_finetune_exp:
+    if isinstance(spec, TrainSpec) and spec.finetuning_config.is_finetune_exp:
         return _fine_tuned(spec, skeleton, place, key), folder
-    return _state_of(_first_model(spec, skeleton, key, place.speaks), spec, place), folder
+    return _state_of(kind.first_model(spec, skeleton, key, place.speaks), spec, place), folder
 
 
-def model_info(spec: TrainSpec, skeleton: Skeleton) -> ModelInfo:
-    """Return what the model files of a run say about themselves."""
-    dims, norm = spec.dataloader.image_config.image_dims, spec.dataloader.normalization_params
-    return ModelInfo(
-        skeleton=skeleton,
-        stride=spec.model.backbone_attributes.stride,
-        input_size=(dims.height, dims.width),
-        image_scale=norm.image_scale,
-        image_offset=norm.image_offset,
-        spec=spec.model_dump(mode="json", by_alias=True),
-    )
-
-
-def run_facts(data: TrainingData, place: Place) -> dict[str, Any]:
+def run_facts(data: BatchStream[Any], place: Place) -> dict[str, Any]:
     """Return what decides the weights beside the spec: the processes and the samples themselves."""
     digest = hashlib.sha256()
     samples = data.samples
@@ -86,22 +81,9 @@ def run_facts(data: TrainingData, place: Place) -> dict[str, Any]:
         digest.update(f"{Path(picture.path).name}\n".encode())
     for array in (samples.joints, samples.rows, samples.first, samples.picture, samples.centres, samples.heights):
         digest.update(array.tobytes())
+    for known in (samples.boxes, samples.areas):
+        digest.update(b"" if known is None else known.tobytes())
     return {"processes": place.world_size, "samples": len(samples), "samples_digest": digest.hexdigest()[:16]}
-
-
-def _first_model(spec: TrainSpec, skeleton: Skeleton, key: str | None, speaks: bool) -> BodyPoseNet:
-    if spec.load_graph and spec.pretrained_weights:
-        loaded = load_model(spec.pretrained_weights, key)
-        _check_fits(loaded, spec, skeleton, spec.pretrained_weights)
-        if speaks:
-            log.info("Retraining the graph and weights of '%s'.", spec.pretrained_weights)
-        return loaded.model
-    model = build_model(spec.model, skeleton)
-    if spec.pretrained_weights:
-        report = load_pretrained(model, spec.pretrained_weights, key)
-        if speaks:
-            log.info("%s", report)
-    return model
 
 
 def _fine_tuned(spec: TrainSpec, skeleton: Skeleton, place: Place, key: str | None) -> TrainingState:
@@ -109,7 +91,7 @@ def _fine_tuned(spec: TrainSpec, skeleton: Skeleton, place: Place, key: str | No
     path = spec.finetuning_config.checkpoint_path
     assert path is not None  # the spec's own check
     loaded = load_model(path, key)
-    _check_fits(loaded, spec, skeleton, path)
+    check_fits(loaded, spec, skeleton, path)
     state = _state_of(loaded.model, spec, place)
     if loaded.training:
         _take_over(state, loaded)
@@ -129,40 +111,26 @@ def _fine_tuned(spec: TrainSpec, skeleton: Skeleton, place: Place, key: str | No
     return state
 
 
-def _state_of(model: BodyPoseNet, spec: TrainSpec, place: Place) -> TrainingState:
+def _state_of(model: nn.Module, spec: AnyTrainSpec, place: Place) -> TrainingState:
     """Put a network on its device, ready to be trained."""
     model = model.to(place.device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = spec.batch_norm_momentum
-    quantised = FakeQuantised(model, model_info(spec, model.skeleton)).to(place.device) if spec.quantize else None
+    quantised, stagewise = None, False
+    if isinstance(spec, TrainSpec):
+        stagewise = spec.use_stagewise_lr_multipliers
+        if spec.quantize and isinstance(model, BodyPoseNet):
+            quantised = FakeQuantised(model, model_info(spec, model.skeleton)).to(place.device)
     return TrainingState(
         model,
-        build_optimiser(model, spec.optimizer, spec.use_stagewise_lr_multipliers),
+        build_optimiser(model, spec.optimizer, stagewise),
         Precision(place.device, False if quantised else spec.mixed_precision),  # eight bits need exact sums
         MovingAverage(model, spec.ema_decay) if spec.ema_decay else None,
         quantised,
     )
 
 
-def _take_over(state: TrainingState, loaded: LoadedModel) -> None:
+def _take_over(state: TrainingState, loaded: Loaded) -> None:
     assert loaded.training is not None
     state.restore(loaded.training, {name: value.clone() for name, value in loaded.model.state_dict().items()})
-
-
-def _check_fits(loaded: LoadedModel, spec: TrainSpec, skeleton: Skeleton, path: Path) -> None:
-    """Compare a loaded graph with what the spec says about it.
-
-    Raises:
-        ModelFileError: naming everything that differs.
-    """
-    theirs = loaded.info.skeleton
-    problems = []
-    if (theirs.joints, theirs.limbs) != (skeleton.joints, skeleton.limbs):
-        problems.append(f"its skeleton is '{theirs.name}', the spec's '{skeleton.name}'")
-    if len(loaded.model.stages) != spec.model.stages:
-        problems.append(f"it has {len(loaded.model.stages)} stages, the spec {spec.model.stages}")
-    if loaded.model.stride != spec.model.backbone_attributes.stride:
-        problems.append(f"its stride is {loaded.model.stride}, the spec's {spec.model.backbone_attributes.stride}")
-    if problems:
-        raise ModelFileError(f"'{path}' does not fit the spec:\n  " + "\n  ".join(problems), "Make the spec follow it.")

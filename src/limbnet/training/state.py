@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,7 @@ class TrainingState:
         best: `{"epoch": ..., "AP": ...}` of the best validation so far, {} before the first.
     """
 
-    model: BodyPoseNet
+    model: nn.Module
     optimiser: torch.optim.Optimizer
     precision: Precision
     average: MovingAverage | None
@@ -81,7 +81,7 @@ class TrainingState:
             self.quantised.follow_on(saved["ranges"])
         torch.set_rng_state(saved["random"])
 
-    def shown_model(self) -> BodyPoseNet:
+    def shown_model(self) -> nn.Module:
         """Return a copy of the network as it is saved, validated and deployed: averaged where there is an average."""
         model = copy.deepcopy(self.model)
         if self.average:
@@ -90,7 +90,8 @@ class TrainingState:
 
     def shown_network(self) -> nn.Module:
         """Return a copy of what is computed, with the weights of `shown_model`."""
-        return self.quantised.around(self.shown_model()) if self.quantised else self.shown_model()
+        model = self.shown_model()
+        return self.quantised.around(cast(BodyPoseNet, model)) if self.quantised else model
 
     def _slots(self) -> dict[str, dict[str, Tensor]]:
         """Return the optimiser's tensors by parameter name, in an order that does not depend on how they came about."""

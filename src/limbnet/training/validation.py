@@ -40,11 +40,14 @@ class Validator:
         self.settings = load_inference_spec(spec.inference_spec) if spec.inference_spec else InferenceSpec()
         config = spec.dataloader.dataset_config
         names = config.dataset_specs if config.validation_datasets is None else config.validation_datasets
-        self.data = {name: _test_data(name, config.dataset_specs[name], skeleton) for name in names}
+        self.data = {name: checked_test_data(name, config.dataset_specs[name], skeleton) for name in names}
 
-    def first_picture(self) -> Path:
-        """Return a picture to rehearse with."""
-        return next(iter(self.data.values())).images[0].path
+    def rehearse(self, model: nn.Module, info: ModelInfo, device: torch.device) -> None:
+        """Find people in one picture, so that mistakes show before the training; `model` is taken over."""
+        first = next(iter(self.data.values())).images[0].path
+        for result in self.estimator(model, info, device).stream([first]):
+            if result.error:
+                raise result.error
 
     def estimator(self, model: nn.Module, info: ModelInfo, device: torch.device) -> PoseEstimator:
         """Put a network, which is taken over, behind the estimator that every command uses."""
@@ -57,7 +60,12 @@ class Validator:
         return {name: sum(score[name] for score in scores) / len(scores) for name in scores[0]}
 
 
-def _test_data(name: str, path: Path, skeleton: Skeleton) -> TestData:
+def checked_test_data(name: str, path: Path, skeleton: Skeleton) -> TestData:
+    """Read the test data of the dataset `name`.
+
+    Raises:
+        TrainingError: they are missing or wrong.
+    """
     try:
         return load_test_data(load_dataset_spec(path, quiet=True), skeleton)  # the training data told of its keys
     except LimbnetError as error:

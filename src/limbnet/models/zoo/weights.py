@@ -30,6 +30,10 @@ CONTAINERS = ("state_dict", "best_state_dict", "model")
 #: Step counters of batch norms, which files of old PyTorch versions lack; no published function reads them.
 COUNTER = ".num_batches_tracked"
 NAMES_SHOWN = 5
+#: Begins the names of what limbnet's own training checkpoints hold beside the weights.
+TRAINING = "training/"
+#: A file to start training from must have so large a share of the network's tensors.
+LEAST_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,27 @@ def compare_weights(network: nn.Module, entry: ZooEntry, path: Path | str) -> tu
     return report, state
 
 
+def load_start(network: nn.Module, entry: ZooEntry, path: Path | str) -> str:
+    """Load what fits of the file at `path` into `network`, to train on from there; return what was done, in words.
+
+    So a network starts from its backbone's ImageNet weights, from another number of joints, or from its own weights.
+
+    Raises:
+        ModelFileError: the file is missing, damaged or of another kind, or less than half of the network is in it.
+    """
+    report, state = compare_weights(network, entry, path)
+    wanted = network.state_dict()
+    unfit = {*report.missing, *report.misshapen, *report.not_finite}
+    fitting = {name: state[name] for name in wanted if name not in unfit}
+    own = [name for name in wanted if not name.endswith(COUNTER)]
+    new = [name for name in own if name not in fitting]
+    if len(new) > (1 - LEAST_SHARE) * len(own) or report.not_finite:
+        raise report.error()
+    network.load_state_dict(fitting, strict=False)
+    started = f"Weights from '{path}': {len(own) - len(new)} of {len(own)} tensors."
+    return started + (f" New: {_first(new)}." if new else "")
+
+
 def strip_prefixes(tensors: Mapping[str, Tensor], prefixes: tuple[str, ...]) -> tuple[dict[str, Tensor], str]:
     """Strip each prefix (a regular expression) that all names start with; return the tensors and what was stripped."""
     stripped = ""
@@ -225,9 +250,10 @@ def _safetensors_content(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        return dict(load_file(path))
+        tensors = dict(load_file(path))
     except (SafetensorError, OSError) as error:
         raise _damaged(path, error) from error
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(TRAINING)}
 
 
 def _damaged(path: Path, error: Exception) -> ModelFileError:

@@ -1,0 +1,1 @@
+"""Training data of published networks: their samples, random changes, targets and batches."""

@@ -1,0 +1,1 @@
+"""Published networks in training: their data, losses, files and validation."""
