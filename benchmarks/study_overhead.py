@@ -31,7 +31,7 @@ def main() -> None:
     (plan,) = check_rows(spec, "cpu", allow_missing=False)
     with tempfile.TemporaryDirectory() as folder:
         log = RowLog(Path(folder) / "r.jsonl", plan.identity(data, machine()))
-        opened = open_row(plan, Path(folder))
+        opened = open_row(plan, data, Path(folder))
         opened.warm_up(data, data.places[0])
         with log.opened(opened.facts):
             begin = perf_counter()

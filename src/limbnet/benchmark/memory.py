@@ -63,11 +63,16 @@ def _peak_resident() -> int | None:
     return None if found is None else int(found.group(1)) * 1024
 
 
-def _resident_after_clearing() -> int:
-    """Return the resident memory after giving back what earlier networks left in the allocator."""
+def give_memory_back() -> None:
+    """Give back to the system what networks that are gone have left in the allocator."""
     gc.collect()
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc; other C libraries have none
         if trim is not None:
             trim(0)
+
+
+def _resident_after_clearing() -> int:
+    """Return the resident memory after giving back what earlier networks left in the allocator."""
+    give_memory_back()
     return int(psutil.Process().memory_info().rss)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from limbnet.errors import LimbnetError
 from limbnet.evaluation.bootstrap import bootstrap_ap
 from limbnet.files import write_json
 from limbnet.models.zoo import ZooEntry
+from limbnet.runtime.refusal import EngineRefusal
 from limbnet.specs.study import OWN_MODEL, StudyRow, StudySpec
 
 log = logging.getLogger(__name__)
@@ -84,14 +85,36 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Refused:
+    """A row whose runtime cannot run its network.
+
+    Attributes:
+        row: its name.
+        label: what was to be run, in words.
+        engine: the runtime, with its version where that counts.
+        precision: of the network.
+        operators: those that the runtime names as the reason; none where it names none.
+        said: what it said.
+    """
+
+    row: str
+    label: str
+    engine: str
+    precision: str
+    operators: tuple[str, ...]
+    said: str
+
+
+@dataclass(frozen=True)
 class Study:
-    """Everything that was measured: the rows, and on what."""
+    """Everything that was measured: the rows, those that cannot run, and on what."""
 
     outcomes: list[Outcome]
     pictures: int
     repetitions: int
     boxes_from: str
     machine: dict[str, Any]
+    refused: list[Refused] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -128,9 +151,13 @@ def run_study(
     if data.detections is not None and spec.synthetic_detections is not None:
         made_up = results_of(data.detections, data.spec.category.id)
         write_json(folder / "synthetic_detections.json", made_up, indent=None)
-    _measure(plans, logs, data, spec.repetitions, key)
-    outcomes = [_sum_up(plan, one, data, spec) for plan, one in zip(plans, logs, strict=True)]
-    return Study(outcomes, len(data), spec.repetitions, data.boxes_from, here)
+    refused = _measure(plans, logs, data, spec.repetitions, key)
+    ran = [(plan, one) for plan, one in zip(plans, logs, strict=True) if plan.row.row not in refused]
+    if not ran:
+        reasons = [f"row {name}: {one.engine}: {one.said}" for name, one in refused.items()]
+        raise LimbnetError("No row of the study can run:\n  " + "\n  ".join(reasons), "Choose other engines.")
+    outcomes = [_sum_up(plan, one, data, spec) for plan, one in ran]
+    return Study(outcomes, len(data), spec.repetitions, data.boxes_from, here, list(refused.values()))
 
 
 def _refuse_others(logs: Sequence[RowLog]) -> None:
@@ -146,25 +173,41 @@ def _refuse_others(logs: Sequence[RowLog]) -> None:
         log.info("Going on: %s measured before.", counted(kept, "picture was", "pictures were"))
 
 
-def _measure(plans: Sequence[Plan], logs: Sequence[RowLog], data: StudyData, repetitions: int, key: str | None) -> None:
+def _measure(
+    plans: Sequence[Plan], logs: Sequence[RowLog], data: StudyData, repetitions: int, key: str | None
+) -> dict[str, Refused]:
+    """Take every row through what is left of every repetition; return the rows that cannot run, by name."""
+    refused: dict[str, Refused] = {}
     with progress("{task.fields[row]}") as bars:
         task = bars.add_task("study", total=len(plans) * repetitions * len(data), row="")
         for repetition in range(repetitions):
             for plan, one in zip(plans, logs, strict=True):
+                name = plan.row.row
                 left = [place for place in data.places if not one.done(repetition, data.coco.images[place].id)]
-                bars.update(task, advance=len(data) - len(left), row=f"row {plan.row.row}")
-                if not left:
+                bars.update(task, advance=len(data) - len(left), row=f"row {name}")
+                if not left or name in refused:
+                    bars.advance(task, len(left))
                     continue
-                for line in _measured(plan, one, data, left, key):
-                    one.add(repetition, line)
-                    bars.advance(task)
+                try:
+                    for line in _measured(plan, one, data, left, key):
+                        one.add(repetition, line)
+                        bars.advance(task)
+                except EngineRefusal as refusal:
+                    refused[name] = _refused(plan, refusal)
+                    log.warning("Row %s cannot run: %s", name, refusal.what)
+    return refused
+
+
+def _refused(plan: Plan, refusal: EngineRefusal) -> Refused:
+    row = plan.row
+    return Refused(row.row, label_of(row), refusal.engine, row.precision, refusal.operators, refusal.said)
 
 
 def _measured(
     plan: Plan, row_log: RowLog, data: StudyData, places: Sequence[int], key: str | None
 ) -> Iterator[dict[str, Any]]:
     """Open a row, take it through pictures, and close it, so that no row's memory is in another's way."""
-    opened = open_row(plan, row_log.path.parent.parent / "exported", key)
+    opened = open_row(plan, data, row_log.path.parent.parent / "exported", key)
     opened.warm_up(data, places[0])
     with row_log.opened(opened.facts):
         for place in places:
@@ -209,7 +252,7 @@ def _sum_up(plan: Plan, row_log: RowLog, data: StudyData, spec: StudySpec) -> Ou
         ap=ap,
         ap_interval=interval,
         published_ap=None if entry is None else _published(entry, row),
-        notes=_notes(plan, synthetic),
+        notes=_notes(plan, synthetic, row_log.facts.get("from_torch")),
     )
 
 
@@ -244,7 +287,7 @@ def _published(entry: ZooEntry, row: StudyRow) -> float | None:
     return entry.published.ap_multi_scale if sorted(row.scales) == [0.5, 1.0, 2.0] else None
 
 
-def _notes(plan: Plan, synthetic: bool) -> tuple[str, ...]:
+def _notes(plan: Plan, synthetic: bool, from_torch: Mapping[str, float] | None) -> tuple[str, ...]:
     row, notes = plan.row, []
     if not plan.has_weights:
         notes.append(f"{SPEED_ONLY}; decoding timed on maps drawn from the ground truth")
@@ -252,6 +295,11 @@ def _notes(plan: Plan, synthetic: bool) -> tuple[str, ...]:
         notes.append("boxes made up, no detector's")
     if row.entry is not None and row.entry.head == "offset_maps" and row.rescoring is None:
         notes.append("not rescored")
+    if row.entry is not None and row.precision == "int8":
+        notes.append("INT8 ranges from the study's own pictures")
+    if from_torch is not None:
+        largest, mean = from_torch["largest"], from_torch["mean"]
+        notes.append(f"off torch's fp32 by {largest:.1e} of the range at most, {mean:.1e} on average")
     return tuple(notes)
 
 

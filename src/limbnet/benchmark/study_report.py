@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbnet.benchmark.report import Table
-from limbnet.benchmark.study import SPEED_ONLY, Outcome, Study, pareto_front
+from limbnet.benchmark.study import SPEED_ONLY, Outcome, Refused, Study, pareto_front
 from limbnet.benchmark.study_rows import STEPS
 from limbnet.evaluation.coco import METRICS
 from limbnet.files import write_text
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+#: Characters of a runtime's message in the table; the JSON lines have all of it.
+MESSAGE_SHOWN = 240
 
 #: Columns of the CSV, and how each is got.
 CSV_COLUMNS: dict[str, Callable[[Outcome], Any]] = {
@@ -50,12 +53,14 @@ CSV_COLUMNS: dict[str, Callable[[Outcome], Any]] = {
 
 
 def tables(study: Study) -> list[Table]:
-    """Return the tables: speed and cost of all rows, accuracy of those with weights."""
+    """Return the tables: speed and cost of all rows, accuracy of those with weights, and what cannot run."""
     rows = study.outcomes
     made = [_speed(rows)]
     exact = [one for one in rows if one.ap]
     if exact:
         made.append(_accuracy(exact))
+    if study.refused:
+        made.append(_refusals(study.refused))
     return made
 
 
@@ -85,6 +90,20 @@ def _accuracy(rows: Sequence[Outcome]) -> Table:
         values = (_three(ap), between, *map(_three, others))
         cells.append((one.row, one.label, one.boxes, *values, "yes" if one.row in front else ""))
     return Table("Accuracy", ("row", "system", "boxes", *names, "Pareto front"), cells, words=3)
+
+
+def _refusals(rows: Sequence[Refused]) -> Table:
+    cells = [
+        (one.row, one.label, one.engine, one.precision, ", ".join(one.operators) or "none named", _sentence(one.said))
+        for one in rows
+    ]
+    return Table("Cannot run", ("row", "system", "engine", "precision", "operator", "what it says"), cells, words=6)
+
+
+def _sentence(message: str) -> str:
+    """Return a runtime's message in one line, cut off where it becomes long; bars would break the table."""
+    line = " ".join(message.split()).replace("|", "/")
+    return line if len(line) <= MESSAGE_SHOWN else line[: MESSAGE_SHOWN - 1] + "…"
 
 
 def circumstances(study: Study) -> list[str]:
@@ -138,6 +157,12 @@ def _or_dash(value: Any, show: Callable[[Any], str]) -> str:
     return "-" if value is None else show(value)
 
 
+def _csv_refusal(one: Refused) -> list[str]:
+    told = {"row": one.row, "system": one.label, "engine": one.engine, "precision": one.precision}
+    told["notes"] = f"cannot run; operator: {', '.join(one.operators) or 'none named'}"
+    return [told.get(column, "") for column in CSV_COLUMNS]
+
+
 def print_study(study: Study, console: Console) -> None:
     """Print the tables and what they were measured on."""
     from rich.table import Table as RichTable
@@ -154,16 +179,18 @@ def print_study(study: Study, console: Console) -> None:
 
 
 def write_study(folder: Path, study: Study) -> list[Path]:
-    """Write `study.jsonl` (a line for each row), `study.csv` and `study.md`; return their paths."""
+    """Write `study.jsonl` (a line a row, refused ones last), `study.csv` and `study.md`; return their paths."""
     paths = [folder / f"study.{kind}" for kind in ("jsonl", "csv", "md")]
     content = study.to_dict()
     common = {key: content[key] for key in ("pictures", "repetitions", "boxes_from", "machine")}
     lines = [json.dumps(outcome | {"study": common}) for outcome in content["outcomes"]]
+    lines += [json.dumps({"row": one["row"], "cannot_run": one, "study": common}) for one in content["refused"]]
     write_text(paths[0], "\n".join(lines) + "\n")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
     writer.writerows([show(one) for show in CSV_COLUMNS.values()] for one in study.outcomes)
+    writer.writerows(_csv_refusal(one) for one in study.refused)
     write_text(paths[1], text.getvalue())
     parts = ["# Study", "\n".join(f"- {line}" for line in circumstances(study))]
     notes = [f"- {one.row}: {'; '.join(one.notes)}" for one in study.outcomes if one.notes]

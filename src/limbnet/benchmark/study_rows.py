@@ -29,6 +29,7 @@ from limbnet.poses import Poses
 from limbnet.runtime.engine import Engine, Maps, Output
 from limbnet.runtime.load import load_engine
 from limbnet.runtime.predictor import PoseEstimator
+from limbnet.runtime.refusal import EngineRefusal
 from limbnet.runtime.views import View, mean_maps, plan_views
 from limbnet.runtime.zoo.load import RESCORING, ZooEstimator, estimator_for, rescorer
 from limbnet.skeleton import Skeleton
@@ -145,7 +146,7 @@ def check_rows(study: StudySpec, device: str | None, allow_missing: bool) -> lis
         row = _without_missing(asked) if allow_missing else asked
         hashes = {}
         try:
-            check_engine(row.engine)
+            check_engine(row.engine, row.precision)
             for role, name, path in (
                 ("checkpoint", row.model, row.checkpoint),
                 ("rescoring", RESCORING, row.rescoring),
@@ -198,7 +199,8 @@ class OpenRow:
     Attributes:
         plan: what it runs.
         estimator: its network with what lies before and behind it.
-        facts: engine, device, threads, parameters, multiply-adds and input size, for the record.
+        facts: engine, device, threads, parameters, multiply-adds and input size, for the record; of an exported network
+            also how far it is from torch.
         meter: of memory.
         last_pixel_counts: how its system measures true boxes, see `limbnet.data.boxes.true_boxes`.
     """
@@ -258,27 +260,31 @@ class OpenRow:
         return None if kind is None else data.boxes(place, kind, self.last_pixel_counts)
 
 
-def open_row(plan: Plan, exported: Path, key: str | None = None) -> OpenRow:
+def open_row(plan: Plan, data: StudyData, exported: Path, key: str | None = None) -> OpenRow:
     """Open a row's network.
 
     Args:
         plan: what to open.
+        data: the study's pictures; exported networks are compared with torch on some, and calibrated.
         exported: folder of the graphs that runtimes other than torch need; what is there is used again.
         key: opens encrypted files.
 
     Raises:
+        EngineRefusal: the row's runtime cannot run the network.
         LimbnetError: it cannot be opened as the row wants it.
     """
     opener: Callable[[], OpenRow] = (
-        partial(_open_own, plan, key) if plan.row.entry is None else partial(_open_zoo, plan, exported)
+        partial(_open_own, plan, key) if plan.row.entry is None else partial(_open_zoo, plan, data, exported)
     )
     try:
         return opener()
+    except EngineRefusal:
+        raise
     except LimbnetError as error:
         raise type(error)(f"Row {plan.row.row}: {error.what}", error.todo) from error
 
 
-def _open_zoo(plan: Plan, exported: Path) -> OpenRow:
+def _open_zoo(plan: Plan, data: StudyData, exported: Path) -> OpenRow:
     import torch
 
     from limbnet.models.zoo.count import multiply_adds
@@ -294,8 +300,8 @@ def _open_zoo(plan: Plan, exported: Path) -> OpenRow:
     set_threads(row.threads)
     meter = MemoryMeter(device, torch_runs)
     rescore = None if row.rescoring is None else rescorer(row.rescoring, device if torch_runs else "cpu")
-    network = open_zoo_network(
-        entry, row, device, seed=plan.seed, weights=plan.hashes.get("checkpoint", ""), exported=exported
+    network, more = open_zoo_network(
+        entry, row, device, data, seed=plan.seed, weights=plan.hashes.get("checkpoint", ""), exported=exported
     )
     estimator = estimator_for(network, flip=row.flip, scales=row.scales, batch=row.batch, rescore=rescore)
     facts = {
@@ -306,6 +312,7 @@ def _open_zoo(plan: Plan, exported: Path) -> OpenRow:
         "input_size": list(entry.input_size or ()),
         "parameters": entry.parameters,
         "multiply_adds": entry.multiply_adds,
+        **more,
     }
     rule = getattr(estimator, "rule", None)
     return OpenRow(plan, estimator, facts, meter, rule is not None and rule.unbiased)

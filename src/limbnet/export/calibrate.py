@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from limbnet.errors import ModelFileError, missing_package
 from limbnet.export.quantise import STEPS
 from limbnet.export.ranges import DEFAULT_METHOD, Histogram, Method
-from limbnet.export.wiring import copy_model, needed_nodes, replace_nodes
+from limbnet.export.wiring import Wiring, copy_model, needed_nodes, replace_nodes
 from limbnet.models.info import ModelInfo
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def calibrate(
     percentile: float = 99.99,
     threads: int | None = None,
     done: Callable[[], None] | None = None,
+    first_range: float | None = None,
 ) -> dict[str, float]:
     """Return, by tensor, the absolute value that the largest int8 step should stand for.
 
@@ -40,6 +41,7 @@ def calibrate(
         percentile: of the absolute values, for the method of that name.
         threads: CPU threads.
         done: called after each batch.
+        first_range: of the first convolution's input, where that is no picture.
 
     Raises:
         ModelFileError: the network's values are not finite on some picture.
@@ -69,7 +71,9 @@ def calibrate(
         if done:
             done()
     ranges = {name: histogram.range(method, percentile) for name, histogram in histograms.items()}
-    return {name: ranges[name] if name in ranges else input_range(info) for name in tensors}
+    if first not in ranges:
+        ranges[first] = input_range(info) if first_range is None else first_range
+    return {name: ranges[name] for name in tensors}
 
 
 def input_range(info: ModelInfo) -> float:
@@ -100,14 +104,15 @@ def _tapped(model: ModelProto, tensors: Sequence[str]) -> tuple[str, ModelProto]
 
     tapped = copy_model(model)
     graph = tapped.graph
-    first = next(node for node in graph.node if node.op_type == "Conv").input[0]
+    conv = next(node for node in graph.node if node.op_type == "Conv")
+    first, channels = conv.input[0], Wiring(model).constant(conv.input[1]).shape[1]
     pictures = graph.input[0]
     last = pictures.type.tensor_type.shape.dim[-1].dim_value == 3
     layout = helper.make_node("Transpose", [first], [pictures.name], perm=[0, 2, 3, 1] if last else [0, 1, 2, 3])
     nodes = [layout, *(node for node in graph.node if first not in node.output)]
     replace_nodes(tapped, needed_nodes(nodes, tensors))
     del graph.input[:], graph.output[:], graph.value_info[:]
-    graph.input.append(helper.make_tensor_value_info(first, TensorProto.FLOAT, ["batch", 3, "height", "width"]))
+    graph.input.append(helper.make_tensor_value_info(first, TensorProto.FLOAT, ["batch", channels, "height", "width"]))
     for name in tensors:
         if name != first:
             graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))

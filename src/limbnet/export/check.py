@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,7 +114,7 @@ def compare(
         precision: of the exported network.
     """
     deviation = Deviation(engine.name, pictures=len(pictures), decoded=None if decoder is None else {})
-    heatmaps, pafs = _Difference("heatmaps"), _Difference("pafs")
+    heatmaps, pafs = Difference("heatmaps"), Difference("pafs")
     for start in range(0, len(pictures), batch):
         part = pictures[start : start + batch]
         images = np.stack([image for _, image in part])
@@ -133,8 +133,19 @@ def compare(
     return deviation
 
 
-class _Difference:
-    """Collects how far one kind of map is from torch's."""
+class Named(Protocol):
+    """What ran a network."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+
+class Difference:
+    """Collects how far one kind of map is from torch's.
+
+    Args:
+        kind: what messages call it.
+    """
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -142,7 +153,8 @@ class _Difference:
         self.count = 0
         self.low, self.high = np.inf, -np.inf
 
-    def add(self, expected: NDArray[np.float32], found: NDArray[np.float32], engine: Engine) -> None:
+    def add(self, expected: NDArray[np.float32], found: NDArray[np.float32], engine: Named) -> None:
+        """Take in one more pair; a `ModelFileError` where `found` is not finite."""
         difference = np.abs(expected - found)
         if not np.isfinite(difference).all():
             raise ModelFileError(f"{engine.name} returns {self.kind} that are not finite.", "Export in fp32.")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from limbnet import __version__
 from limbnet.console import progress
-from limbnet.data.calibration import TensorFile, choose_pictures, find_pictures, fit_strictly
+from limbnet.data.calibration import TensorFile, choose_pictures, find_pictures, fit_strictly, normalised
 from limbnet.data.pictures import read_picture
 from limbnet.encryption import seal
 from limbnet.errors import ModelFileError, UsageError
@@ -210,7 +210,7 @@ def export_file(
     report = ExportReport(output, settings.precision, size, pictures=[name for name, _ in named])
     graph = build_graph(loaded.model, info, settings.signature())
     if settings.precision == "fp16":
-        check_half_range(graph, np.stack([image for _, image in named]), info)
+        check_half_range(graph, (normalised(image[None], info) for _, image in named), info)
         graph = to_half(graph)
     elif source is not None:
         ranges, report.calibration = int8_ranges(graph, info, source, threads=settings.threads)

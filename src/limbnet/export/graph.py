@@ -20,6 +20,7 @@ from limbnet.export.deployable import Deployable
 from limbnet.export.wiring import Wiring, needed_nodes, replace_nodes
 from limbnet.models.info import ModelInfo
 from limbnet.runtime.onnx_file import INFO_KEY, MODEL_HASH_KEY, SIGNATURE_KEY
+from limbnet.runtime.refusal import EngineRefusal
 from limbnet.runtime.signature import Signature
 
 if TYPE_CHECKING:
@@ -70,12 +71,13 @@ def trace(
     Args:
         module: in evaluation mode.
         example: its input; only its strides matter along `open_axes`.
-        inputs, outputs: names of the graph's tensors.
+        inputs: names of the graph's inputs.
+        outputs: and of its outputs.
         open_axes: axes of the input that may have any length.
 
     Raises:
         DeviceError: onnx or onnxscript is missing.
-        ModelFileError: torch cannot express the module in ONNX.
+        EngineRefusal: torch cannot express the module in ONNX.
     """
     try:
         import onnx  # noqa: F401
@@ -90,7 +92,7 @@ def trace(
                 dynamic_shapes=(dict.fromkeys(open_axes, torch.export.Dim.AUTO),),
             )  # fmt: skip
     except torch.onnx.OnnxExporterError as error:
-        raise ModelFileError(f"torch {torch.__version__} cannot express the network in ONNX: {error}") from error
+        raise EngineRefusal(f"The ONNX exporter of torch {torch.__version__}", error) from error
     assert program is not None  # dynamo=True always returns one
     model = program.model_proto
     _tidy(model)

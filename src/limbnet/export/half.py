@@ -5,13 +5,12 @@ The pixels' normalisation stays in float32 and so do the outputs, so that a file
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from limbnet.data.calibration import normalised
 from limbnet.errors import ModelFileError
 from limbnet.export.calibrate import calibrate
 from limbnet.export.wiring import Wiring, copy_model, replace_nodes
@@ -27,7 +26,14 @@ LARGEST = float(np.finfo(np.float16).max)
 HEADROOM = 0.5
 
 
-def check_half_range(model: ModelProto, images: NDArray[np.uint8], info: ModelInfo) -> None:
+def check_half_range(
+    model: ModelProto,
+    batches: Iterable[NDArray[np.float32]],
+    info: ModelInfo,
+    *,
+    threads: int | None = None,
+    done: Callable[[], None] | None = None,
+) -> None:
     """Raise a `ModelFileError` when a convolution's values on real pictures come near the end of float16.
 
     A CPU computes float16 graphs in float32 and hides what happens on a GPU: values beyond 65504 become infinite, and
@@ -35,12 +41,13 @@ def check_half_range(model: ModelProto, images: NDArray[np.uint8], info: ModelIn
 
     Args:
         model: the float32 graph.
-        images: (B, H, W, 3) uint8 RGB that fill the input.
+        batches: (B, H, W, 3) float32, normalised.
         info: the model's normalisation.
+        threads: CPU threads.
+        done: called after each batch.
     """
     tensors = [node.output[0] for node in model.graph.node if node.op_type == "Conv"]
-    batches = (normalised(image[None], info) for image in images)
-    largest = calibrate(model, tensors, batches, info, method="minmax")
+    largest = calibrate(model, tensors, batches, info, method="minmax", threads=threads, done=done)
     wide = {name: value for name, value in largest.items() if value > LARGEST * HEADROOM}
     if wide:
         listed = ", ".join(f"'{name}' ({value:.0f})" for name, value in wide.items())
@@ -96,10 +103,10 @@ def _half_nodes(wiring: Wiring) -> set[str]:
                 half |= set(node.output)
     places = [node.input[1] for node in wiring.model.graph.node if node.op_type == "GridSample"]
     while places:
-        node = wiring.producer.get(places.pop())
-        if node is not None and node.op_type != "Conv" and half & set(node.output):
-            half -= set(node.output)
-            places += node.input
+        made = wiring.producer.get(places.pop())
+        if made is not None and made.op_type != "Conv" and half & set(made.output):
+            half -= set(made.output)
+            places += made.input
     return half
 
 

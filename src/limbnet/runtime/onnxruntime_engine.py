@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from limbnet.devices import cpu_threads
-from limbnet.errors import DeviceError, ModelFileError, missing_package
+from limbnet.errors import DeviceError, missing_package
 from limbnet.runtime.engine import Output
 from limbnet.runtime.onnx_file import Fallback, OnnxNetwork, read_onnx, refuse_stage
+from limbnet.runtime.refusal import EngineRefusal
+from limbnet.runtime.signature import Precision
 from limbnet.runtime.trimming import with_trimmed_decoding
 from limbnet.runtime.unsigned import with_unsigned_activations
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
 
@@ -82,7 +87,9 @@ class OnnxRuntimeEngine:
         self.fixed_size = network.signature.fixed_size
         self.max_batch = network.signature.fixed_batch
         self.preferred_batch = self.max_batch or (1 if provider == "cpu" else GPU_BATCH)
-        self._session = _session(network, device, provider, threads)
+        self._session = start_session(
+            network.model, network.signature.precision, device, provider, threads, named=f"'{network.path}'"
+        )
         self.provider = PROVIDERS[provider]
 
     def run(self, images: NDArray[np.uint8]) -> Output:
@@ -92,7 +99,16 @@ class OnnxRuntimeEngine:
         return signature.output(self._session.run(list(signature.output_names), given), len(images))
 
 
-def _session(network: OnnxNetwork, device: str, provider: Provider, threads: int | None) -> Any:
+def start_session(
+    model: ModelProto,
+    precision: Precision,
+    device: str = "cpu",
+    provider: Provider = "cpu",
+    threads: int | None = None,
+    *,
+    named: str = "the network",
+) -> Any:
+    """Start ONNX Runtime on a graph, which errors call `named`; see `OnnxRuntimeEngine` for the rest."""
     try:
         import onnxruntime as ort
     except ImportError:
@@ -107,19 +123,19 @@ def _session(network: OnnxNetwork, device: str, provider: Provider, threads: int
     options.log_severity_level = 3
     if provider == "cpu":
         options.intra_op_num_threads = cpu_threads(threads)
-    model = with_trimmed_decoding(with_unsigned_activations(network.model)) if provider == "cpu" else network.model
+        model = with_trimmed_decoding(with_unsigned_activations(model))
     arguments: dict[str, Any] = {}
     if provider != "cpu":
         arguments["device_id"] = int(device.partition(":")[2] or 0)
     if provider == "tensorrt":
-        arguments["trt_fp16_enable"] = network.signature.precision != "fp32"
-        arguments["trt_int8_enable"] = network.signature.precision == "int8"
+        arguments["trt_fp16_enable"] = precision != "fp32"
+        arguments["trt_int8_enable"] = precision == "int8"
     try:
         session = ort.InferenceSession(
             model.SerializeToString(), options, providers=[(wanted, arguments)] if arguments else [wanted]
         )
     except Exception as error:  # ONNX Runtime's own exceptions share no base class but this one
-        raise ModelFileError(f"ONNX Runtime {ort.__version__} refuses '{network.path}': {error}") from error
+        raise EngineRefusal(f"ONNX Runtime {ort.__version__}", error, named) from error
     if session.get_providers()[0] != wanted:  # ONNX Runtime itself falls back to the CPU with a mere warning
         raise DeviceError(
             f"ONNX Runtime's {wanted} did not start on {device}.",

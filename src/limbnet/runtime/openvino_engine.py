@@ -21,6 +21,7 @@ from limbnet.models.filekinds import FileKind, read_model_file
 from limbnet.models.info import ModelInfo
 from limbnet.runtime.engine import Output
 from limbnet.runtime.onnx_file import Fallback, OnnxNetwork, read_onnx, refuse_stage
+from limbnet.runtime.refusal import EngineRefusal
 from limbnet.runtime.signature import Signature
 from limbnet.runtime.trimming import with_trimmed_decoding
 
@@ -87,7 +88,7 @@ class OpenVinoEngine:
         self.device = device
         self.fixed_size = signature.fixed_size
         self.max_batch = signature.fixed_batch
-        self.compiled = _compile(model, device, mode, threads)
+        self.compiled = compile_network(model, device, mode, threads)
         self._requests: list[Any] = [self.compiled.create_infer_request()]
         if mode == "throughput":
             count = int(self.compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
@@ -135,7 +136,7 @@ def read_openvino(
         _, weights = read_model_file(path.with_suffix(".bin"), key)
         model = core.read_model(content, weights)
     except RuntimeError as error:
-        raise ModelFileError(f"OpenVINO refuses '{path}': {error}") from error
+        raise EngineRefusal(_version(), error, f"'{path}'") from error
     if not model.has_rt_info(list(RT_INFO)):
         raise ModelFileError(
             f"'{path}' says nothing about its skeleton and its input.",
@@ -148,7 +149,19 @@ def read_openvino(
 def read_network(network: OnnxNetwork, *, static: bool = False) -> openvino.Model:
     """Let OpenVINO read an ONNX network; see `read_openvino`."""
     model = network.model if static else with_trimmed_decoding(network.model)
-    return openvino_core().read_model(model.SerializeToString(), b"")
+    return read_graph(model.SerializeToString(), f"'{network.path}'")
+
+
+def read_graph(content: bytes, named: str = "the network") -> openvino.Model:
+    """Let OpenVINO read ONNX content, which errors call `named`.
+
+    Raises:
+        EngineRefusal: it cannot.
+    """
+    try:
+        return openvino_core().read_model(content, b"")
+    except RuntimeError as error:
+        raise EngineRefusal(_version(), error, named) from error
 
 
 def from_network(network: OnnxNetwork, mode: Mode = "latency", threads: int | None = None) -> OpenVinoEngine:
@@ -158,7 +171,7 @@ def from_network(network: OnnxNetwork, mode: Mode = "latency", threads: int | No
 
 def compiled_model(content: bytes) -> openvino.CompiledModel:
     """Compile ONNX content for this machine's CPU as `OpenVinoEngine` does."""
-    return _compile(openvino_core().read_model(content, b""), "cpu", "latency", None)
+    return compile_network(read_graph(content))
 
 
 def openvino_core() -> openvino.Core:
@@ -182,7 +195,10 @@ def _only(make: Callable[[], openvino.Core]) -> openvino.Core:
     return make()
 
 
-def _compile(model: openvino.Model, device: str, mode: Mode, threads: int | None) -> openvino.CompiledModel:
+def compile_network(
+    model: openvino.Model, device: str = "cpu", mode: Mode = "latency", threads: int | None = None
+) -> openvino.CompiledModel:
+    """Compile a network that has been read; see `OpenVinoEngine` for the arguments and the errors."""
     core = openvino_core()
     kind, _, number = device.upper().partition(":")
     name = f"{kind}.{number}" if number else kind
@@ -195,4 +211,13 @@ def _compile(model: openvino.Model, device: str, mode: Mode, threads: int | None
     config: dict[str, Any] = {"PERFORMANCE_HINT": mode.upper(), "INFERENCE_PRECISION_HINT": "f32"}
     if kind == "CPU":
         config["INFERENCE_NUM_THREADS"] = cpu_threads(threads)
-    return core.compile_model(model, name, config)
+    try:
+        return core.compile_model(model, name, config)
+    except RuntimeError as error:
+        raise EngineRefusal(_version(), error) from error
+
+
+def _version() -> str:
+    import openvino
+
+    return f"OpenVINO {openvino.__version__.split('-')[0]}"

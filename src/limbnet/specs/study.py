@@ -46,7 +46,8 @@ class StudyRow(Section):
         scales: factors on the input size.
         batch: crops in one run of a top-down network.
         engine: the runtime; torch for published networks, the one that suits the file for others.
-        precision: of the network; that of the file for limbnet's own.
+        precision: of the network; that of the file for limbnet's own. INT8 ranges of a published one come from the
+            study's pictures.
         threads: CPU threads of the network.
         input_size: (height, width) of the network's input; the published one, or the file's own, when None.
         rescoring: weights of DEKR's rescoring network.
@@ -113,8 +114,9 @@ class StudyRow(Section):
             yield "rescoring", "is given, but only DEKR is rescored"
         if self.engine is not None and self.engine not in ZOO_ENGINES:
             yield "engine", f"is '{self.engine}', but published networks run on {', '.join(ZOO_ENGINES)}"
-        if self.precision != "fp32":
-            yield "precision", f"is {self.precision}, but published networks are run in fp32 here"
+        if self.precision != "fp32" and self.engine in (None, "torch"):
+            others = " or ".join(f"'{engine}'" for engine in ZOO_ENGINES[1:])
+            yield "precision", f"is {self.precision}, but torch runs published networks in fp32: set engine to {others}"
         if self.input_size is not None:
             yield from self._size_mistakes(entry, self.input_size)
 
