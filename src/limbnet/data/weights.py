@@ -59,19 +59,21 @@ def label_weights(
         known = points[used[person]]
         low, high = known.min(axis=0), known.max(axis=0)
         margin = MARGIN * (high - low).max() + REACH * sigma
-        whole = _cells(low - margin, high + margin, map_size, stride)
+        (whole,) = _cells((low - margin)[None], (high + margin)[None], map_size, stride)
         missing = np.flatnonzero(unknown[person])
         weights[missing, *whole] = 0
         if len(missing):
             weights[count, *whole] = 0
         fields[unknown[person, starts] | unknown[person, ends], :, *whole] = 0
-        for joint in np.flatnonzero(used[person]):
-            region = _cells(points[joint] - REACH * sigma, points[joint] + REACH * sigma, map_size, stride)
+        there = np.flatnonzero(used[person])
+        regions = _cells(points[there] - REACH * sigma, points[there] + REACH * sigma, map_size, stride)
+        for joint, region in zip(there.tolist(), regions, strict=True):
             labels.append((sure[person, joint], weights[joint], region))
-        for limb in np.flatnonzero(used[person, starts] & used[person, ends]):
-            both = points[[starts[limb], ends[limb]]]
-            reach = stride * paf_distance + 0.5  # the field's cells are rounded, half a pixel outwards at most
-            region = _cells(both.min(axis=0) - reach, both.max(axis=0) + reach, map_size, stride)
+        drawn = np.flatnonzero(used[person, starts] & used[person, ends])
+        both = points[np.stack([starts[drawn], ends[drawn]])]  # (2, N, 2)
+        reach = stride * paf_distance + 0.5  # the field's cells are rounded, half a pixel outwards at most
+        regions = _cells(both.min(axis=0) - reach, both.max(axis=0) + reach, map_size, stride)
+        for limb, region in zip(drawn.tolist(), regions, strict=True):
             labels.append((min(sure[person, starts[limb]], sure[person, ends[limb]]), fields[limb], region))
     for certainty, where, region in sorted(labels, key=lambda label: label[0]):
         where[..., *region] = np.sqrt(certainty)
@@ -80,10 +82,9 @@ def label_weights(
 
 def _cells(
     low: NDArray[np.float64], high: NDArray[np.float64], map_size: tuple[int, int], stride: int
-) -> tuple[slice, slice]:
-    """Return (rows, columns) of the cells whose centres lie between two corners (x, y)."""
-    first = np.ceil((low - (stride - 1) / 2) / stride)
-    last = np.floor((high - (stride - 1) / 2) / stride) + 1
+) -> list[tuple[slice, slice]]:
+    """Return (rows, columns) of the cells whose centres lie between N pairs of corners (N, 2), x and y."""
     limits = (map_size[1], map_size[0])
-    (x0, y0), (x1, y1) = np.clip(first, 0, limits).astype(int), np.clip(last, 0, limits).astype(int)
-    return slice(y0, y1), slice(x0, x1)
+    first = np.clip(np.ceil((low - (stride - 1) / 2) / stride), 0, limits).astype(int).tolist()
+    last = np.clip(np.floor((high - (stride - 1) / 2) / stride) + 1, 0, limits).astype(int).tolist()
+    return [(slice(y0, y1), slice(x0, x1)) for (x0, y0), (x1, y1) in zip(first, last, strict=True)]
