@@ -116,7 +116,7 @@ def sample_fields(
             position -= half
             position *= np.float32(1 / POINTS)
             position[1] += (rows * (limb[these] - first) + 2).astype(np.float32)
-            values = cv2.remap(tall, *position, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+            values = cv2.remap(tall, position[0], position[1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
             unit = vector[:, these] / (np.sqrt(np.square(vector[:, these]).sum(axis=0)) + np.float32(1e-6))
             np.multiply(values[..., 0], unit[0], out=along[:, these])
             along[:, these] += values[..., 1] * unit[1]
