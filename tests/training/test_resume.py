@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 
 from limbnet.errors import LimbnetError, ModelFileError, TrainingError
 from limbnet.models.bodyposenet import build_from_architecture, build_model
@@ -17,6 +18,7 @@ from limbnet.models.checkpoint import load_model, save_model
 from limbnet.models.info import ModelInfo
 from limbnet.skeleton import BODY_18
 from limbnet.specs.train import TrainSpec
+from limbnet.training import loop
 from limbnet.training.loop import Trainer, train
 
 from .conftest import MakeSpec
@@ -57,6 +59,13 @@ def unbroken(spec: TrainSpec, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return outcome(folder)
 
 
+def test_one_run_in_a_folder_at_a_time(spec: TrainSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "LOCK_SECONDS", 0.1)
+    with FileLock(tmp_path / ".lock"), pytest.raises(TrainingError, match="Another process is training in"):
+        train(spec, tmp_path, device="cpu")
+    assert not list(tmp_path.glob("*.tlt"))
+
+
 def test_two_runs_give_the_same_bytes(spec: TrainSpec, unbroken: dict[str, bytes], tmp_path: Path) -> None:
     train(spec, tmp_path, device="cpu")
     assert outcome(tmp_path) == unbroken
@@ -70,7 +79,7 @@ def test_a_broken_run_ends_where_an_unbroken_one_ends(
     (tmp_path / ".model.epoch-9.tlt.1234abcd.partial").write_bytes(b"what a killed run had begun to write")
     train(spec, tmp_path, device="cpu")
     assert outcome(tmp_path) == unbroken
-    assert not list(tmp_path.glob(".*"))
+    assert not list(tmp_path.glob(".*.partial"))
 
 
 def test_momentum_and_its_multipliers_resume_too(

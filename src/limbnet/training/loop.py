@@ -13,12 +13,13 @@ import itertools
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from limbnet.console import counted, progress
@@ -46,6 +47,9 @@ from limbnet.training.validation import Validator
 from limbnet.training.zoo.data import zoo_training_data
 from limbnet.training.zoo.family import ZooFamily
 from limbnet.training.zoo.validation import ZooValidator
+
+#: How long a folder may stay locked: loader processes of a killed run hold on to it until they see that it is gone.
+LOCK_SECONDS = 10
 
 log = logging.getLogger(__name__)
 
@@ -99,8 +103,20 @@ def train(
         spec, key = spec.without_regularisation(), key or spec.key
     elif key is not None:
         raise UsageError("Weight files of published networks are not encrypted.", "Leave --key out.")
-    with StatusLog(results, "train"):
+    with StatusLog(results, "train"), _alone(results):
         return launch(train_at, devices, spec, results, key)
+
+
+@contextmanager
+def _alone(results: Path) -> Iterator[None]:
+    """Refuse to train where another process does: each would go on with the checkpoints of the other."""
+    try:
+        with FileLock(results / ".lock", timeout=LOCK_SECONDS):
+            yield
+    except Timeout:
+        raise TrainingError(
+            f"Another process is training in '{results}'.", "Wait for it, or name another results folder with -r."
+        ) from None
 
 
 def train_at(place: Place, spec: AnyTrainSpec, results: Path, key: str | None) -> TrainingResult:
