@@ -16,6 +16,7 @@ from limbnet.benchmark.study_charts import draw_study
 from limbnet.benchmark.study_data import StudyData, load_study_data, placed
 from limbnet.benchmark.study_maps import expected_answer, render_answer
 from limbnet.benchmark.study_report import CSV_COLUMNS, circumstances, tables, write_study
+from limbnet.data.targets import LAST_USED_CODE
 from limbnet.evaluation.coco import METRICS
 from limbnet.models.zoo import find
 from limbnet.runtime.inputs import as_picture
@@ -25,6 +26,9 @@ from limbnet.specs.study import SyntheticBoxes
 
 #: A picture of two people apart, and one of four.
 PAIR, FOUR = 188388, 174375
+
+#: And one of eight, of whom one is labelled by a single joint.
+CROWD = 389
 
 
 @pytest.fixture
@@ -84,6 +88,36 @@ def test_decoders_find_in_drawn_maps_who_is_in_the_picture(data: StudyData, name
         known = ~np.isnan(person[:, 0])
         apart = np.linalg.norm(poses.keypoints[:, known] - person[known], axis=-1)
         assert np.nanmin(np.nanmedian(apart, axis=1)) < 4
+
+
+@pytest.mark.parametrize("name", ["hrnet_w32_256x192", "darkpose_hrnet_w32_256x192"])
+@pytest.mark.parametrize("flip", [False, True])
+def test_drawn_crops_are_not_off_to_one_side(data: StudyData, name: str, flip: bool) -> None:
+    """HRNet's flip test moves the mirrored map by a cell, and so expects it three quarters of a cell too far left."""
+    estimator = estimator_for(Silent(name), flip=flip)
+    place = data.places[0]
+    inputs = estimator.prepare(as_picture(data.coco.images[place].path), data.boxes(place, "ground_truth"))
+    joints = data.joints(place, estimator.skeleton)
+    poses = estimator.decode(inputs, render_answer(estimator, inputs, estimator.run(inputs), joints))
+    truth = placed(joints)
+    apart = np.linalg.norm(poses.keypoints[:, None] - truth, axis=-1)
+    pairs = enumerate(np.nanmedian(apart, axis=2).argmin(axis=1))
+    sideways = np.concatenate([poses.keypoints[found, :, 0] - truth[person, :, 0] for found, person in pairs])
+    corners = np.broadcast_to(np.array([[0.0, 0.0], [1.0, 0.0]]), (len(inputs.crops), 2, 2))
+    cell = np.ptp(inputs.crops.to_picture(corners, (64, 48))[..., 0], axis=1).mean()
+    assert abs(np.nanmean(sideways)) < 0.2 * cell
+
+
+def test_people_of_a_single_labelled_joint_are_drawn_once(root: Path, data: StudyData) -> None:
+    """A pose without extent is close to no other, so DEKR would find it anew at every scale."""
+    crowd = load_study_data(load_study_spec(root / "specs" / "study_tiny.yaml").model_copy(update={"images": (CROWD,)}))
+    estimator = estimator_for(Silent("dekr_w32_512"), scales=(0.5, 1.0, 2.0))
+    place = crowd.places[0]
+    joints = crowd.joints(place, estimator.skeleton)
+    assert ((joints[..., 2] <= LAST_USED_CODE).sum(axis=1) == 1).any()
+    inputs = estimator.prepare(as_picture(crowd.coco.images[place].path))
+    poses = estimator.decode(inputs, render_answer(estimator, inputs, estimator.run(inputs), joints))
+    assert len(poses) == len(joints)
 
 
 def test_made_up_boxes(data: StudyData) -> None:

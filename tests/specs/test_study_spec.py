@@ -23,7 +23,7 @@ ROWS = {
     "{row: a, model: openpose_coco, scales: [0.5]}": "runs at one scale",
     "{row: a, model: dekr_rescore_coco}": "it belongs to 'rescoring' of a DEKR row",
     "{row: a, model: openpose_coco, rescoring: x.pth}": "4: rows[0].rescoring: is given, but only DEKR is rescored",
-    "{row: a, model: openpose_coco, precision: int8}": "published networks are run in fp32 here",
+    "{row: a, model: openpose_coco, precision: int8}": "torch runs published networks in fp32: set engine",
     "{row: a, model: openpose_coco, engine: tensorrt}": "published networks run on torch, onnxruntime, openvino",
     "{row: a, model: dekr_w32_512, input_size: [500, 500]}": "both sides must be multiples of 32",
     "{row: a, model: dekr_w32_512, input_size: [512, 640]}": "give the length of the short side twice",

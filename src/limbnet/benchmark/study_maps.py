@@ -29,6 +29,9 @@ REACH = 4
 #: Tags and offsets are drawn so many cells around joints and centres.
 RADIUS = 6
 
+#: Joints that are not labelled stand at least so many pixels of the picture from the person's middle.
+LEAST_RADIUS = 16.0
+
 #: Between the tags of two people.
 TAG_STEP = 2.0
 
@@ -88,11 +91,22 @@ def _crops(
     corners = np.broadcast_to(np.array([[0.0, 0.0], [1.0, 1.0]]), (shape[0], 2, 2))
     origin, one = np.moveaxis(inputs.crops.to_picture(corners, shape[2:]), 1, 0)  # the way there is linear
     cells = (joints[nearest] - origin[:, None]) / (one - origin)[:, None]
-    down, across = (_bells(cells[..., axis], side) for axis, side in ((1, shape[2]), (0, shape[3])))
-    heatmaps = (down[..., :, None] * across[..., None, :]).astype(np.float32)
-    if not estimator.flip:
-        return [(heatmaps,)]
-    return [(heatmaps,), (np.ascontiguousarray(heatmaps[:, estimator.skeleton.flip_index, :, ::-1]),)]
+    views = [cells]
+    if estimator.flip:
+        mirrored = cells[:, estimator.skeleton.flip_index]
+        mirrored[..., 0] = _mirrored_column(estimator, shape[3]) - mirrored[..., 0]
+        views.append(mirrored)
+    bells = [(_bells(view[..., 1], shape[2]), _bells(view[..., 0], shape[3])) for view in views]
+    return [((down[..., :, None] * across[..., None, :]).astype(np.float32),) for down, across in bells]
+
+
+def _mirrored_column(estimator: TopDownEstimator, width: int) -> float:
+    """Return where column 0 of a crop's map stands in the map of the mirrored crop.
+
+    Unbiased crops mirror cell by cell. In HRNet's, cell c is pixel c times the stride, so the last pixel lies beyond
+    the last cell, and the whole mirrored map too far left: what the flip test's shift is for.
+    """
+    return width - 1.0 if estimator.rule.unbiased else (estimator.input_size[1] - 1) * width / estimator.input_size[1]
 
 
 def _bells(places: NDArray[np.float64], side: int) -> NDArray[np.float64]:
@@ -109,6 +123,8 @@ def _scales(
     """Draw every scale, and what a mirror makes of it where the estimator flips."""
     draw, mirror = (_tags, _mirrored_tags) if isinstance(estimator, TagEstimator) else (_offsets, _mirrored_offsets)
     points, drawn = placed(joints), []
+    if isinstance(estimator, OffsetEstimator):
+        points = _completed(points)
     views = 1 + estimator.flip
     for number, scale in enumerate(estimator.scales):
         matrix = inputs.fit.matrix(scale)
@@ -138,18 +154,38 @@ def _mirrored_tags(plain: Tensors, skeleton: Skeleton) -> Tensors:
     return np.ascontiguousarray(coarse[both, :, ::-1]), np.ascontiguousarray(fine[index, :, ::-1])
 
 
+def _completed(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give joints without a place in (P, K, 2) one on a circle around the person, in pixels of the picture.
+
+    DEKR proposes whole poses, and its suppression measures them by their extent: a person of one labelled joint alone
+    would have none, and every scale would find it anew.
+    """
+    if not len(points):
+        return points
+    angles = np.arange(points.shape[1]) * (2 * np.pi / points.shape[1])
+    extent = (np.nanmax(points, axis=1) - np.nanmin(points, axis=1)).max(axis=1)
+    radius = np.maximum(extent / 2, LEAST_RADIUS)[:, None, None]
+    circle = np.nanmean(points, axis=1, keepdims=True) + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    return np.where(np.isnan(points), circle, points)
+
+
 def _offsets(points: NDArray[np.float64], sizes: list[tuple[int, int]]) -> Tensors:
     """Return heatmaps (K + 1, h, w), the centre last, and offsets (2K, h, w) of joints (P, K, 2) of the input."""
     height, width = sizes[0]
     cells = points / 4
-    centres = np.nanmean(cells, axis=1, keepdims=True) if len(cells) else cells[:, :1]
-    cells = np.where(np.isnan(cells), centres, cells)
+    centres = cells.mean(axis=1, keepdims=True)
     offsets = np.zeros((points.shape[1], 2, height, width), np.float32)
+    nearest = np.full((height, width), np.inf)
     rows, columns = np.mgrid[:height, :width]
     for person, (centre,) in zip(cells, centres, strict=True):
-        if (window := _window(centre, RADIUS, sizes[0])) is not None:
-            offsets[:, 0][(slice(None), *window)] = columns[window] - person[:, 0, None, None]
-            offsets[:, 1][(slice(None), *window)] = rows[window] - person[:, 1, None, None]
+        if (window := _window(centre, RADIUS, sizes[0])) is None:
+            continue
+        away = np.hypot(columns[window] - centre[0], rows[window] - centre[1])
+        own = away < nearest[window]  # a cell between two people belongs to the nearer one
+        nearest[window][own] = away[own]
+        for axis, places in enumerate((columns, rows)):
+            part = offsets[:, axis][(slice(None), *window)]
+            part[:, own] = (places[window] - person[:, axis, None, None])[:, own]
     heatmaps = _heatmaps(np.concatenate([cells, centres], axis=1), sizes[0])
     return heatmaps, offsets.reshape(-1, height, width)
 
