@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limbnet.specs.optimiser import CosineSchedule, ExponentialDecay, SoftstartAnnealing
+from limbnet.specs.optimiser import CosineSchedule, ExponentialDecay, MultiStepSchedule, SoftstartAnnealing
 from limbnet.training.schedule import learning_rate
 
 
@@ -57,6 +57,18 @@ def test_cosine_rises_linearly_then_falls_to_the_minimum() -> None:
     assert rates[10] == pytest.approx(1.0)
     assert rates[55] == pytest.approx(0.6)  # half way down
     assert rates[100] == pytest.approx(0.2)
+
+
+def test_multi_step_warms_up_and_falls_when_an_epoch_begins() -> None:
+    """Ten updates an epoch; the rate falls at epochs 3 and 5; four updates of warm-up from a tenth."""
+    schedule = MultiStepSchedule(learning_rate=1.0, drop_epochs=(3, 5), factor=0.1, warmup_steps=4, warmup_ratio=0.1)
+    rates = [learning_rate(schedule, step, 80, 10) for step in range(80)]
+    assert rates[:5] == pytest.approx([0.1, 0.325, 0.55, 0.775, 1.0])
+    assert rates[29] == 1.0
+    assert rates[30] == rates[49] == pytest.approx(0.1)
+    assert rates[50] == rates[79] == pytest.approx(0.01)
+    with pytest.raises(ValueError, match="epochs must rise"):
+        MultiStepSchedule(drop_epochs=(200, 170))
 
 
 @given(

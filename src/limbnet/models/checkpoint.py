@@ -30,7 +30,16 @@ from limbnet.models.filekinds import FileKind, read_model_file, recognise
 from limbnet.models.info import ModelInfo
 from limbnet.models.trees import join_tree, split_tree, storable
 
-__all__ = ["FileKind", "LoadedModel", "load_model", "read_weights", "recognise", "save_model", "save_weights"]
+__all__ = [
+    "FileKind",
+    "LoadedModel",
+    "load_model",
+    "read_weights",
+    "recognise",
+    "save_model",
+    "save_weights",
+    "stored_info",
+]
 
 #: Number of the container's layout; a reader refuses higher ones.
 FORMAT = 1
@@ -165,6 +174,23 @@ def read_weights(path: Path | str, key: str | None = None) -> StoredModel:
         return StoredModel(tensors, dict(content["architecture"]), info, join_tree(content["training"], extra))
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"{name} lacks something a model file must have: {error!r}.") from error
+
+
+def stored_info(path: Path | str) -> ModelInfo | None:
+    """Return what a file that limbnet wrote says about itself, None for any other file; the weights are not read.
+
+    Raises:
+        ModelFileError: the file is missing, or limbnet wrote it and its header is damaged.
+    """
+    if recognise(path) is not FileKind.LIMBNET:
+        return None
+    try:
+        with Path(path).open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length))
+        return ModelInfo.from_dict(json.loads(header["__metadata__"]["limbnet"])["info"])
+    except (ValueError, KeyError, TypeError, struct.error, RecursionError) as error:
+        raise ModelFileError(f"'{path}' is damaged: its header cannot be read.", _RECOVER) from error
 
 
 def _converted(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

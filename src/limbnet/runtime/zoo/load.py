@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from limbnet.devices import choose_device
 from limbnet.errors import UsageError
+from limbnet.models.checkpoint import ZOO, stored_info
 from limbnet.models.zoo import ZooEntry, create_model, find
 from limbnet.models.zoo.weights import load_weights
 from limbnet.runtime.zoo.bottomup import OffsetEstimator, PartEstimator, TagEstimator
@@ -41,18 +43,21 @@ def load_zoo_estimator(
     scales: Sequence[float] = (1.0,),
     batch: int = 1,
     rescoring: Path | str | None = None,
+    input_size: tuple[int, int] | None = None,
     seed: int = 0,
 ) -> ZooEstimator:
     """Return the published network `name` with its system's own preprocessing and decoding, run by torch.
 
     Args:
         name: a key of `limbnet.models.zoo.CATALOGUE`.
-        checkpoint: a released weight file; initial weights when None, which find nobody of worth.
+        checkpoint: a released weight file, or one that `limbnet train` wrote, which knows its joints and input size;
+            initial weights when None, which find nobody of worth.
         device: torch's name of a device, None for the best.
         flip: average with the mirrored picture.
         scales: factors on the input size, for HigherHRNet and DEKR.
         batch: crops in one run of a top-down network.
         rescoring: weight file of DEKR's rescoring network; without one scores are not rescored.
+        input_size: (height, width) of the network's input; that of the file, or the published one, when None.
         seed: of the initial weights.
 
     Raises:
@@ -62,11 +67,18 @@ def load_zoo_estimator(
     entry = find(name)
     _check(entry, flip, tuple(scales), rescoring is not None)  # before a network is built in vain
     where = choose_device(device)
-    network = create_model(name, seed=seed)
+    trained = None if checkpoint is None else stored_info(checkpoint)
+    skeleton = COCO_17
+    if trained is not None and ZOO in trained.extra:
+        skeleton, input_size = trained.skeleton, input_size or trained.input_size
+    entry = replace(entry, input_size=input_size or entry.input_size)
+    joints = entry.joints if skeleton is COCO_17 else len(skeleton.joints)
+    network = create_model(name, joints=joints, input_size=entry.input_size, seed=seed)
     if checkpoint is not None:
         load_weights(network, entry, checkpoint)
     rescore = None if rescoring is None else rescorer(rescoring, where)
-    return estimator_for(TorchZooNetwork(network, entry, where), flip=flip, scales=scales, batch=batch, rescore=rescore)
+    ready = TorchZooNetwork(network, entry, where)
+    return estimator_for(ready, flip=flip, scales=scales, batch=batch, rescore=rescore, skeleton=skeleton)
 
 
 def estimator_for(

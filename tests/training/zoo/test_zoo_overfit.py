@@ -1,0 +1,79 @@
+"""A network of each family learns four pictures by heart, from initial weights, and finds their people again.
+
+Small inputs, no random changes; measured with the system's own estimator on the written weight file. Run by
+`make test-long`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from limbnet.data.boxes import true_boxes
+from limbnet.evaluation.coco import evaluate_keypoints
+from limbnet.evaluation.dataset import load_test_data
+from limbnet.runtime.zoo.load import load_zoo_estimator
+from limbnet.runtime.zoo.topdown import HRNET, RULES
+from limbnet.skeleton import COCO_17
+from limbnet.specs.load import load_dataset_spec
+from limbnet.training.loop import train
+
+from .conftest import MakeZooSpec
+
+STILL = {
+    "flip_lr_prob": 0,
+    "crop_params": {"scale_factor": 0, "rotate_factor": 0, "half_body_prob": 0},
+    "picture_params": {"scale_min": 1, "scale_max": 1, "rotate_deg_max": 0, "translate_ratio": 0},
+}
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize(
+    ("zoo", "size", "epochs", "rate"),
+    [
+        ("litehrnet_18_256x192", (128, 96), 150, 3e-3),
+        ("hrnet_w32_256x192", (128, 96), 60, 1e-3),
+        ("darkpose_hrnet_w32_256x192", (128, 96), 60, 1e-3),
+        ("higherhrnet_w32_512", (128, 128), 120, 1e-3),
+        ("dekr_w32_512", (128, 128), 120, 1e-3),
+    ],
+)
+def test_four_pictures_are_learnt_by_heart(
+    zoo: str, size: tuple[int, int], epochs: int, rate: float, make_zoo_spec: MakeZooSpec, four_pictures: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    top_down = size[0] != size[1]
+    other = "picture_params" if top_down else "crop_params"
+    loader: dict[str, Any] = {
+        "batch_size": 8 if top_down else 4,
+        "augmentation_config": {key: value for key, value in STILL.items() if key != other},
+    }
+    optimizer = {
+        "__class_name__": "AdamWOptimizer",
+        "weight_decay": 0.0,
+        "betas": [0.9, 0.95],
+        "learning_rate_schedule": {
+            "__class_name__": "CosineLearningRateSchedule",
+            "learning_rate": rate,
+            "warmup": 0.05,
+        },
+    }
+    spec = make_zoo_spec(
+        zoo, size, num_epoch=epochs, checkpoint_n_epoch=epochs, max_ckpt_to_keep=1, validation_every_n_epoch=epochs,
+        optimizer=optimizer, dataloader=loader,
+    )  # fmt: skip
+    result = train(spec, tmp_path, device="cpu")
+    data = load_test_data(load_dataset_spec(four_pictures, quiet=True), COCO_17)
+    estimator = load_zoo_estimator(zoo, result.model)
+    wider = RULES.get(zoo, HRNET).unbiased
+    results = []
+    for number, image in enumerate(data.images):
+        boxes = true_boxes(data.coco.annotations(number), (image.height, image.width), wider)
+        results += estimator(image.path, boxes).to_coco(image.id, data.joints, data.category_id)
+    found = evaluate_keypoints(data.annotation_file, results, data.sigmas, data.category_id).ap
+    print(f"{zoo} at {size[0]}x{size[1]}: AP {found:.3f} after {epochs} updates")
+    assert found > 0.5
+    assert result.history[-1]["AP"] == pytest.approx(found, abs=1e-6)
