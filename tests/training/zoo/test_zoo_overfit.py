@@ -34,9 +34,9 @@ STILL = {
 @pytest.mark.parametrize(
     ("zoo", "size", "epochs", "rate"),
     [
-        ("litehrnet_18_256x192", (128, 96), 150, 3e-3),
-        ("hrnet_w32_256x192", (128, 96), 60, 1e-3),
-        ("darkpose_hrnet_w32_256x192", (128, 96), 60, 1e-3),
+        ("litehrnet_18_256x192", (128, 96), 200, 3e-3),
+        ("hrnet_w32_256x192", (128, 96), 50, 1e-3),
+        ("darkpose_hrnet_w32_256x192", (128, 96), 50, 1e-3),
         ("higherhrnet_w32_512", (128, 128), 120, 1e-3),
         ("dekr_w32_512", (128, 128), 120, 1e-3),
     ],

@@ -124,6 +124,30 @@ def test_keys_are_refused(spec: ZooTrainSpec, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("zoo", "size"),
+    [
+        (LITE, SIZE),
+        ("naive_litehrnet_18_256x192", SIZE),
+        ("hrnet_w32_256x192", SIZE),
+        ("transpose_r_a3_256x192", (256, 192)),
+        ("transpose_h_a6_256x192", (256, 192)),
+        ("higherhrnet_w32_512", (64, 64)),
+        ("dekr_w32_512", (64, 64)),
+    ],
+)
+def test_every_weight_learns(zoo: str, size: tuple[int, int], make_zoo_spec: MakeZooSpec) -> None:
+    """Several processes wait for the gradient of every parameter: one without would stop them."""
+    spec = make_zoo_spec(zoo, size, dataloader={"batch_size": 2 if size[0] < 100 else 1})
+    family, device = ZooFamily(), torch.device("cpu")
+    network = family.first_model(spec, COCO_17, None, False).train()
+    batch = next(zoo_training_data(spec, COCO_17).batches(0))
+    family.objective(spec, network, device)(network, batch, Precision(device, False)).total.backward()
+    without = [name for name, weight in network.named_parameters() if weight.requires_grad and weight.grad is None]
+    assert not without
+    assert all(bool(weight.grad.isfinite().all()) for weight in network.parameters() if weight.grad is not None)
+
+
+@pytest.mark.parametrize(
+    ("zoo", "size"),
     [("darkpose_hrnet_w32_256x192", (64, 32)), ("higherhrnet_w32_512", (64, 64)), ("dekr_w32_512", (64, 64))],
 )
 def test_the_first_loss_is_that_of_the_plain_formulas(

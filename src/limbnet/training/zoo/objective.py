@@ -55,11 +55,16 @@ class ZooObjective(ABC, Generic[SomeBatch]):
         images = network_input(batch.images, self.info.image_scale, self.info.image_offset)
         images = images.contiguous(memory_format=torch.channels_last)
         with precision.forward():
-            outputs = network(images)
-        return ZooLosses(self.losses(outputs, batch, images))
+            outputs = self.outputs(network, images)
+        return ZooLosses(self.losses(outputs, batch))
+
+    def outputs(self, network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+        """Return what the network says about normalised images (B, 3, H, W)."""
+        said: tuple[Tensor, ...] = network(images)
+        return said
 
     @abstractmethod
-    def losses(self, outputs: tuple[Tensor, ...], batch: SomeBatch, images: Tensor) -> dict[str, Tensor]:
+    def losses(self, outputs: tuple[Tensor, ...], batch: SomeBatch) -> dict[str, Tensor]:
         """Return the weighted losses by name."""
 
 
@@ -75,22 +80,29 @@ class JointObjective(ZooObjective[JointBatch]):
         super().__init__(info, weights)
         self.teacher = teacher
 
-    def losses(self, outputs: tuple[Tensor, ...], batch: JointBatch, images: Tensor) -> dict[str, Tensor]:
+    def outputs(self, network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the network's heatmaps, and the teacher's."""
+        if self.teacher is None:
+            return super().outputs(network, images)
+        with torch.no_grad():
+            taught = self.teacher(images)[0]
+        return network(images)[0], taught
+
+    def losses(self, outputs: tuple[Tensor, ...], batch: JointBatch) -> dict[str, Tensor]:
         """Return the weighted losses by name."""
-        pose = joint_loss(outputs[0], batch.heatmaps, batch.weights)
-        if self.teacher is None or self.weights.distillation is None:
+        heatmaps, *taught = outputs
+        pose = joint_loss(heatmaps, batch.heatmaps, batch.weights)
+        if not taught or self.weights.distillation is None:
             return {"heatmap_loss": pose}
         share = self.weights.distillation.weight
-        with torch.no_grad():
-            taught = self.teacher(images)[0].float()
-        distilled = joint_loss(outputs[0], taught, batch.weights)
+        distilled = joint_loss(heatmaps, taught[0].float(), batch.weights)
         return {"heatmap_loss": (1 - share) * pose, "distillation_loss": share * distilled}
 
 
 class TagObjective(ZooObjective[TagBatch]):
     """HigherHRNet."""
 
-    def losses(self, outputs: tuple[Tensor, ...], batch: TagBatch, images: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
+    def losses(self, outputs: tuple[Tensor, ...], batch: TagBatch) -> dict[str, Tensor]:
         """Return the weighted losses by name."""
         coarse, fine = outputs
         joints = fine.shape[1]
@@ -106,12 +118,7 @@ class TagObjective(ZooObjective[TagBatch]):
 class OffsetObjective(ZooObjective[OffsetBatch]):
     """DEKR."""
 
-    def losses(
-        self,
-        outputs: tuple[Tensor, ...],
-        batch: OffsetBatch,
-        images: Tensor,  # noqa: ARG002
-    ) -> dict[str, Tensor]:
+    def losses(self, outputs: tuple[Tensor, ...], batch: OffsetBatch) -> dict[str, Tensor]:
         """Return the weighted losses by name."""
         heatmaps, offsets = outputs
         return {
