@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
 
@@ -20,6 +21,9 @@ from limbnet.models.zoo import create_model
 
 IDS = (86, 165)
 NAIVE = "naive_litehrnet_18_256x192"
+
+#: The network that is exported soonest.
+TRANSPOSE = "transpose_r_a3_256x192"
 
 
 @pytest.fixture(autouse=True)
@@ -112,31 +116,39 @@ def test_rows_with_and_without_weights_and_of_limbnets_own(
     assert (results / "study.csv").read_bytes() == before
 
 
-def test_a_killed_run_goes_on_at_its_picture(write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    row = f"row: p, model: {NAIVE}, boxes: ground_truth"
+def test_a_killed_run_goes_on_at_its_row_and_picture(write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [f"row: {name}, model: {NAIVE}, boxes: ground_truth" for name in ("p", "q")]
     results = tmp_path / "results"
-    words = ["benchmark", write(row, repetitions=100_000), "-r", str(results), "--no_charts"]
-    log = results / "rows" / "p.jsonl"
+    words = ["benchmark", write(*rows, repetitions=100_000), "-r", str(results), "--no_charts"]
+    logs = [results / "rows" / f"{name}.jsonl" for name in ("p", "q")]
     with subprocess.Popen([sys.executable, "-m", "limbnet", *words], stderr=subprocess.PIPE) as process:
-        deadline = time.monotonic() + 120
-        while not (log.exists() and len(log.read_bytes().splitlines()) > 4) and time.monotonic() < deadline:
+        deadline = time.monotonic() + 200
+        while not (logs[1].exists() and len(logs[1].read_bytes().splitlines()) > 1) and time.monotonic() < deadline:
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
-    left = log.read_bytes()
-    whole = left[: left.rfind(b"\n") + 1]
-    done = len(whole.splitlines()) - 1
-    assert done >= 3
-    log.write_bytes(whole + b'{"repetition": 7, "ima')  # as if it had been torn
+    left = [log.read_bytes() for log in logs]
+    whole = [content[: content.rfind(b"\n") + 1] for content in left]
+    done = [len(content.splitlines()) - 1 for content in whole]
+    assert done[0] >= len(IDS)  # row p was through its first turn, row q in it or further
+    assert done[1] >= 1
+    logs[1].write_bytes(whole[1] + b'{"repetition": 7, "ima')  # as if it had been torn
 
-    repetitions = done // len(IDS) + 1
+    repetitions = max(done) // len(IDS) + 1
     measured = []
     original = OpenRow.measure
-    monkeypatch.setattr(OpenRow, "measure", lambda *args: measured.append(args) or original(*args))
-    assert main(["benchmark", write(row, repetitions=repetitions), "-r", str(results), "--no_charts"]) == 0
-    assert len(measured) == repetitions * len(IDS) - done
-    assert log.read_bytes().startswith(whole), "nothing of what was measured has changed"
-    assert len(lines_of(log)) == 1 + repetitions * len(IDS)
+
+    def measure(opened: OpenRow, data, place: int):
+        measured.append((opened.plan.row.row, data.coco.images[place].id))
+        return original(opened, data, place)
+
+    monkeypatch.setattr(OpenRow, "measure", measure)
+    assert main(["benchmark", write(*rows, repetitions=repetitions), "-r", str(results), "--no_charts"]) == 0
+    for name, log, kept, count in zip("pq", logs, whole, done, strict=True):
+        every = [image for _ in range(repetitions) for image in IDS]
+        assert [image for row, image in measured if row == name] == every[count:]
+        assert log.read_bytes().startswith(kept), "nothing of what was measured has changed"
+        assert [line["image"] for line in lines_of(log)[1:]] == every
 
 
 def test_a_folder_of_other_rows_is_refused_and_can_be_overwritten(
@@ -192,22 +204,69 @@ def test_missing_weights_are_done_without_only_when_allowed(write, tmp_path: Pat
     assert (line["weights"], line["pictures"]) == ("initial weights: speed only", 1)
 
 
+#: Runtime and precision of each row; fp32 of torch comes first.
+RUN_AS = [("torch", "fp32"), ("onnxruntime", "fp32"), ("openvino", "fp32"), ("onnxruntime", "fp16"),
+          ("openvino", "fp16"), ("onnxruntime", "int8"), ("openvino", "int8")]  # fmt: skip
+
+
 @pytest.mark.slow
-def test_published_networks_on_other_runtimes_say_what_torch_says(write, weights: Path, tmp_path: Path) -> None:
-    row = f"model: {NAIVE}, boxes: ground_truth, checkpoint: {weights}"
-    runtimes = ("torch", "onnxruntime", "openvino")
-    results = tmp_path / "results"
-    study = write(*(f"row: {name}, {row}, engine: {name}" for name in runtimes), pictures=1, bootstrap=0)
-    assert main(["benchmark", study, "-r", str(results), "--no_charts"]) == 0
+@pytest.mark.timeout(600)
+def test_published_networks_on_other_runtimes_say_what_torch_says(
+    write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, results = tmp_path / "transpose.pth", tmp_path / "results"
+    torch.save(create_model(TRANSPOSE, seed=3).state_dict(), weights)
+    rows = [
+        f"row: {engine}-{precision}, model: {TRANSPOSE}, boxes: ground_truth, checkpoint: {weights}, engine: {engine}, "
+        f"precision: {precision}"
+        for engine, precision in RUN_AS
+    ]
+    words = ["-r", str(results), "--no_charts"]
+    assert main(["benchmark", write(*rows, pictures=1, bootstrap=0), *words]) == 0
     lines = lines_of(results / "study.jsonl")
-    assert [line["facts"]["engine"] for line in lines] == list(runtimes)
-    assert len(list((results / "exported").iterdir())) == 1, "both runtimes use one graph"
+    assert [(line["facts"]["engine"], line["facts"]["precision"]) for line in lines] == RUN_AS
+    graphs = sorted((results / "exported").iterdir())
+    assert [path.name.split(".")[1] for path in graphs] == ["fp16", "fp32", "int8"], "both runtimes use one graph"
+    allowed = {"fp32": 1e-4, "fp16": 2e-2, "int8": 0.2}
+    for line in lines[1:]:
+        assert 0 < line["facts"]["from_torch"]["largest"] < allowed[line["facts"]["precision"]]
+    assert [line["row"] for line in lines if "INT8 ranges from the study's own pictures" in line["notes"]] == [
+        "onnxruntime-int8", "openvino-int8",
+    ]  # fmt: skip
     (expected,), *others = (
-        [pose["keypoints"] for pose in lines_of(results / f"rows/{name}.jsonl")[1]["poses"]] for name in runtimes
+        [pose["keypoints"] for pose in lines_of(results / f"rows/{line['row']}.jsonl")[1]["poses"]] for line in lines
     )
-    for (found,) in others:
+    for (found,) in others[:2]:
         apart = [abs(a - b) for a, b in zip(found, expected, strict=True)]
         assert sorted(apart)[len(apart) // 2] < 0.5  # a map that is nearly flat may have its peak elsewhere
+
+    # A graph with an operator that no runtime has: its rows cannot run, and the table says which operator it is.
+    (graph,) = (path for path in graphs if ".fp32." in path.name)
+    with_unknown_operator(graph)
+    assert main(["benchmark", write(*rows[:3], pictures=1, bootstrap=0), *words, "--overwrite"]) == 0
+    ran, *refused = lines_of(results / "study.jsonl")
+    assert ran["row"] == "torch-fp32"
+    assert [line["row"] for line in refused] == ["onnxruntime-fp32", "openvino-fp32"]
+    assert [line["cannot_run"]["operators"] for line in refused] == [["nobody:Knows"], ["nobody.Knows"]]
+    page = (results / "study.md").read_text()
+    assert "## Cannot run" in page
+    assert "| onnxruntime-fp32 | TransPose-R-A3 256x192, true boxes, onnxruntime fp32 | ONNX Runtime" in page
+    assert "nobody:Knows" in capsys.readouterr().out
+    with (results / "study.csv").open() as file:
+        assert [row["notes"] for row in csv.DictReader(file)][1] == "cannot run; operator: nobody:Knows"
+    assert main(["benchmark", write(rows[1], pictures=1), *words, "--overwrite"]) == 1
+    assert "No row of the study can run" in capsys.readouterr().err
+
+
+def with_unknown_operator(path: Path) -> None:
+    """Put a node that no runtime knows behind a graph's output."""
+    model = onnx.load(path)
+    output = model.graph.output[0].name
+    for node in model.graph.node:
+        node.output[:] = [f"{name}/known" if name == output else name for name in node.output]
+    model.graph.node.append(onnx.helper.make_node("Knows", [f"{output}/known"], [output], domain="nobody"))
+    model.opset_import.append(onnx.helper.make_opsetid("nobody", 1))
+    path.write_bytes(model.SerializeToString())
 
 
 def test_precision_is_that_of_the_file(write, tiny_model: Path, tmp_path: Path, capsys) -> None:
@@ -223,14 +282,31 @@ def test_precision_is_that_of_the_file(write, tiny_model: Path, tmp_path: Path, 
         ({"dataset": "specs/nothing.json"}, "nothing.json"),
         ({"synthetic_detections": None, "detections": "{other}"}, "knows none of the 28 pictures of the dataset"),
         ({"synthetic_detections": None, "detections": "{wrong}"}, "entry 0: bbox"),
+        ({"synthetic_detections": None, "detections": "{none}"}, "Cannot read the detections file"),
     ],
 )
 def test_wrong_data(write, tmp_path: Path, capsys, others: dict[str, Any], message: str) -> None:
     entry = {"image_id": 7, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}
     (tmp_path / "other.json").write_text(json.dumps([entry]))
     (tmp_path / "wrong.json").write_text(json.dumps([entry | {"image_id": 86, "bbox": [1, 2]}]))
-    places = {key: tmp_path / f"{key}.json" for key in ("other", "wrong")}
+    places = {key: tmp_path / f"{key}.json" for key in ("other", "wrong", "none")}
     filled = {key: value.format(**places) if isinstance(value, str) else value for key, value in others.items()}
     study = write(f"row: p, model: {NAIVE}, boxes: detected", **filled)
     assert main(["benchmark", study, "-r", str(tmp_path / "results")]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_boxes_that_cannot_be_used_are_left_out_and_counted(write, tmp_path: Path, capsys) -> None:
+    entry = {"image_id": IDS[0], "category_id": 1, "bbox": [10, 20, 100, 200], "score": 0.5}
+    others = [{"bbox": [10, 20, 0, 200]}, {"bbox": [-90, 20, 80, 200]}, {"image_id": 7}, {"category_id": 2}]
+    (tmp_path / "boxes.json").write_text(json.dumps([entry, *(entry | other for other in others)]))
+    study = write(
+        f"row: p, model: {NAIVE}, boxes: detected", synthetic_detections=None, detections=str(tmp_path / "boxes.json"),
+    )  # fmt: skip
+    results = tmp_path / "results"
+    assert main(["benchmark", study, "-r", str(results), "--no_charts"]) == 0
+    (line,) = lines_of(results / "study.jsonl")
+    assert line["people"] == 1
+    shown = " ".join(capsys.readouterr().out.split())
+    for reason in ("1 of zero size", "1 outside their picture", "1 of pictures that are not in the dataset"):
+        assert reason in shown

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from limbnet.benchmark.study_data import StudyData
+from limbnet.benchmark.study_data import StudyData, placed
 from limbnet.data.pictures import read_picture
+from limbnet.decode.dekr import rescoring_features
 from limbnet.errors import DataError
 from limbnet.runtime.zoo.load import estimator_for
 from limbnet.runtime.zoo.network import ZooNetwork
+from limbnet.skeleton import COCO_17
 from limbnet.specs.study import Boxes
 
 #: Pictures to calibrate on, at most so many crops of each of them for networks that work on crops.
@@ -48,6 +50,14 @@ def study_inputs(network: ZooNetwork, data: StudyData, boxes: Boxes | None) -> l
         images = estimator.prepare(read_picture(data.coco.images[place].path), found[place]).images
         inputs += list(images[:CROPS])
     return inputs
+
+
+def pose_features(data: StudyData, seed: int = 0) -> list[NDArray[np.float32]]:
+    """Return features (3L + K,) of the labelled people for DEKR's rescoring network, with made-up joint scores."""
+    rng = np.random.default_rng(seed)
+    joints = np.concatenate([data.joints(place, COCO_17) for place in data.places])
+    points, labelled = np.nan_to_num(placed(joints)), ~np.isnan(placed(joints)[..., 0])
+    return list(rescoring_features(points, labelled * rng.uniform(0.2, 1, labelled.shape), COCO_17))
 
 
 def compared(network: ZooNetwork, inputs: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:

@@ -41,7 +41,8 @@ class Int8Share:
 def multiply_adds(model: ModelProto) -> dict[str, int]:
     """Count the multiply-adds of each convolution, by layer, up to one common factor: the size of the input's map.
 
-    Sizes follow from the strides; the padding of every layer is "same".
+    Sizes follow from the strides; the padding of every layer is "same". Where maps of several sizes meet, the coarser
+    ones have been enlarged.
     """
     wiring = Wiring(model)
     spacing: dict[str, int] = {value.name: 1 for value in model.graph.input}
@@ -50,7 +51,8 @@ def multiply_adds(model: ModelProto) -> dict[str, int]:
         known = [spacing[name] for name in node.input if name in spacing]
         stride = next((item.ints[0] for item in node.attribute if item.name == "strides"), 1)
         for name in node.output:
-            spacing[name] = max(known, default=1) * stride
+            finest = min(known, default=1)
+            spacing[name] = finest // stride if node.op_type == "ConvTranspose" else finest * stride
         if node.op_type == "Conv":
             counts[layer_of(node)] = (_weight_size(wiring, node.input[1]), spacing[node.output[0]])
     coarsest = max((step for _, step in counts.values()), default=1)

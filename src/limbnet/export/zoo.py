@@ -218,10 +218,23 @@ def _largest(inputs: Sequence[NDArray[Any]]) -> float:
 
 
 def float_layers(graph: ModelProto) -> list[str]:
-    """Return the convolutions that stay float in INT8: the exporter's, and those that make places to sample at."""
+    """Return the convolutions that stay float in INT8: the exporter's, those that make places to sample at, and those
+    whose output is only reshaped before it is the graph's.
+    """
     wiring = Wiring(graph)
-    places = [layer_of(node) for node in wiring.convolutions().values() if _leads_to_places(wiring, node.output[0])]
-    return list(dict.fromkeys([*head_layers(graph), *places]))
+    more = [
+        layer_of(node)
+        for node in wiring.convolutions().values()
+        if _leads_to_places(wiring, node.output[0]) or _is_returned(wiring, node.output[0])
+    ]
+    return list(dict.fromkeys([*head_layers(graph), *more]))
+
+
+def _is_returned(wiring: Wiring, tensor: str) -> bool:
+    """Tell whether a tensor is an output of the graph, or becomes one when it is reshaped."""
+    nodes = wiring.consumers.get(tensor, [])
+    reshaped = [node for node in nodes if node.op_type in ("Reshape", "Flatten", "Squeeze")]
+    return tensor in wiring.outputs or any(_is_returned(wiring, node.output[0]) for node in reshaped)
 
 
 def _leads_to_places(wiring: Wiring, tensor: str) -> bool:

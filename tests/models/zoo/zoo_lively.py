@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
+from limbnet.models.zoo import ZooEntry
 from limbnet.models.zoo.dekr import AdaptiveBlock
+from limbnet.runtime.zoo.network import NORMALISATIONS
 
 
 @torch.no_grad()
@@ -30,4 +36,18 @@ def enliven(network: nn.Module, seed: int = 0) -> nn.Module:
             module.transform_matrix_conv.bias += torch.tensor([1.0, 0.3, -0.3, 1.2])
             module.translation_conv.weight.normal_(0, 0.05, generator=generator)
             module.translation_conv.bias.normal_(0, 1.0, generator=generator)
+    return network.eval()
+
+
+@torch.no_grad()
+def settle(network: nn.Module, entry: ZooEntry, pictures: Sequence[NDArray[np.uint8]]) -> nn.Module:
+    """Measure the statistics of batch norms on pictures (H, W, 3), as training does, so that values stay moderate."""
+    mean, deviation = (torch.tensor(values) for values in NORMALISATIONS[entry.normalisation])
+    images = (torch.from_numpy(np.stack(pictures)).float() - mean) / deviation
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None
+            module.train()
+    network(images.permute(0, 3, 1, 2))
     return network.eval()

@@ -45,6 +45,9 @@ class TorchZooNetwork:
         network: what `create_model` gave; it is taken over.
         entry: what the catalogue says about it.
         device: torch's name of a device.
+
+    Attributes:
+        module: the network.
     """
 
     name = "torch fp32"
@@ -52,7 +55,7 @@ class TorchZooNetwork:
     def __init__(self, network: nn.Module, entry: ZooEntry, device: str | torch.device = "cpu") -> None:
         self.entry = entry
         self._device = torch.device(device)
-        self._network = network.eval().requires_grad_(False).to(self._device)
+        self.module = network.eval().requires_grad_(False).to(self._device)
         mean, deviation = NORMALISATIONS[entry.normalisation]
         self._mean = torch.tensor(mean, dtype=torch.float32, device=self._device)
         self._factor = 1 / torch.tensor(deviation, dtype=torch.float32, device=self._device)
@@ -64,5 +67,5 @@ class TorchZooNetwork:
             if self.entry.normalisation.endswith("bgr"):
                 values = values.flip(-1)
             values = values.to(torch.float32).sub_(self._mean).mul_(self._factor)
-            outputs = self._network(values.permute(0, 3, 1, 2).contiguous())
+            outputs = self.module(values.permute(0, 3, 1, 2).contiguous())
             return tuple(output.float().contiguous().cpu().numpy() for output in outputs)
