@@ -177,12 +177,14 @@ def read_weights(path: Path | str, key: str | None = None) -> StoredModel:
 
 
 def stored_info(path: Path | str) -> ModelInfo | None:
-    """Return what a file that limbnet wrote says about itself, None for any other file; the weights are not read.
+    """Return what a file that limbnet wrote says about itself, None for any other; the weights are not read.
+
+    A missing file is None, too: whoever reads its weights says so.
 
     Raises:
-        ModelFileError: the file is missing, or limbnet wrote it and its header is damaged.
+        ModelFileError: limbnet wrote the file, and its header is damaged.
     """
-    if recognise(path) is not FileKind.LIMBNET:
+    if not Path(path).is_file() or recognise(path) is not FileKind.LIMBNET:
         return None
     try:
         with Path(path).open("rb") as file:
