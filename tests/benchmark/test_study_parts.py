@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from limbnet.benchmark.study import SPEED_ONLY, Outcome, Study, pareto_front
+from limbnet.benchmark.study import SPEED_ONLY, Outcome, Refused, Study, pareto_front
 from limbnet.benchmark.study_charts import draw_study
 from limbnet.benchmark.study_data import StudyData, load_study_data, placed
 from limbnet.benchmark.study_maps import expected_answer, render_answer
@@ -207,6 +209,22 @@ def test_charts_without_any_accuracy_are_bars(tmp_path: Path) -> None:
     text = paths[1].read_text()
     assert SPEED_ONLY in text
     assert "made-up boxes" in text, "no detector's"
+
+
+def test_a_row_that_cannot_run_stands_in_every_file_with_its_operator(tmp_path: Path) -> None:
+    refused = Refused(
+        "x", "DEKR-W32 512, openvino int8", "OpenVINO 9", "int8", ("Det",), "No rule | for Det", "All of it"
+    )
+    whole = replace(study(*MIXED), refused=[refused])
+    *_, table = tables(whole)
+    assert (table.title, len(table.cells)) == ("Cannot run", 1)
+    assert table.cells[0][2:] == ("OpenVINO 9", "int8", "Det", "No rule / for Det")
+    jsonl, rows, page = write_study(tmp_path, whole)
+    assert json.loads(jsonl.read_text().splitlines()[-1])["cannot_run"]["said"] == "All of it"
+    line = list(csv.DictReader(rows.open()))[-1]
+    assert (line["row"], line["fps"], line["notes"]) == ("x", "", "cannot run; operator: Det")
+    assert "## Cannot run" in page.read_text()
+    assert len(tables(study(*MIXED))) == 2
 
 
 def test_tables_and_files_say_which_rows_have_no_weights(tmp_path: Path) -> None:

@@ -116,13 +116,14 @@ def test_rows_with_and_without_weights_and_of_limbnets_own(
     assert (results / "study.csv").read_bytes() == before
 
 
+@pytest.mark.timeout(900)
 def test_a_killed_run_goes_on_at_its_row_and_picture(write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [f"row: {name}, model: {NAIVE}, boxes: ground_truth" for name in ("p", "q")]
     results = tmp_path / "results"
     words = ["benchmark", write(*rows, repetitions=100_000), "-r", str(results), "--no_charts"]
     logs = [results / "rows" / f"{name}.jsonl" for name in ("p", "q")]
     with subprocess.Popen([sys.executable, "-m", "limbnet", *words], stderr=subprocess.PIPE) as process:
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + 400
         while not (logs[1].exists() and len(logs[1].read_bytes().splitlines()) > 1) and time.monotonic() < deadline:
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.05)
@@ -210,7 +211,7 @@ RUN_AS = [("torch", "fp32"), ("onnxruntime", "fp32"), ("openvino", "fp32"), ("on
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_published_networks_on_other_runtimes_say_what_torch_says(
     write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

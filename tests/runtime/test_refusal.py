@@ -30,6 +30,7 @@ def test_openvino_names_an_operator_that_onnx_has_and_it_has_not() -> None:
     with pytest.raises(EngineRefusal, match="No conversion rule found for operations: Det") as raised:
         read_graph(graph("Det").SerializeToString())
     assert raised.value.operators == ("Det",)
+    assert raised.value.reason == "No conversion rule found for operations: Det-18"
     assert raised.value.engine.startswith("OpenVINO 20")
 
 

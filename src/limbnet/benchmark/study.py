@@ -94,7 +94,8 @@ class Refused:
         engine: the runtime, with its version where that counts.
         precision: of the network.
         operators: those that the runtime names as the reason; none where it names none.
-        said: what it said.
+        reason: what it said about them.
+        said: all that it said.
     """
 
     row: str
@@ -102,6 +103,7 @@ class Refused:
     engine: str
     precision: str
     operators: tuple[str, ...]
+    reason: str
     said: str
 
 
@@ -154,7 +156,7 @@ def run_study(
     refused = _measure(plans, logs, data, spec.repetitions, key)
     ran = [(plan, one) for plan, one in zip(plans, logs, strict=True) if plan.row.row not in refused]
     if not ran:
-        reasons = [f"row {name}: {one.engine}: {one.said}" for name, one in refused.items()]
+        reasons = [f"row {name}: {one.engine}: {one.reason}" for name, one in refused.items()]
         raise LimbnetError("No row of the study can run:\n  " + "\n  ".join(reasons), "Choose other engines.")
     outcomes = [_sum_up(plan, one, data, spec) for plan, one in ran]
     return Study(outcomes, len(data), spec.repetitions, data.boxes_from, here, list(refused.values()))
@@ -194,13 +196,16 @@ def _measure(
                         bars.advance(task)
                 except EngineRefusal as refusal:
                     refused[name] = _refused(plan, refusal)
-                    log.warning("Row %s cannot run: %s", name, refusal.what)
+                    bars.advance(task, len(left))
+                    log.warning("Row %s cannot run on %s: %s", name, refusal.engine, refusal.reason)
     return refused
 
 
 def _refused(plan: Plan, refusal: EngineRefusal) -> Refused:
     row = plan.row
-    return Refused(row.row, label_of(row), refusal.engine, row.precision, refusal.operators, refusal.said)
+    return Refused(
+        row.row, label_of(row), refusal.engine, row.precision, refusal.operators, refusal.reason, refusal.said
+    )
 
 
 def _measured(

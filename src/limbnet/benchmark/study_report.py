@@ -94,7 +94,7 @@ def _accuracy(rows: Sequence[Outcome]) -> Table:
 
 def _refusals(rows: Sequence[Refused]) -> Table:
     cells = [
-        (one.row, one.label, one.engine, one.precision, ", ".join(one.operators) or "none named", _sentence(one.said))
+        (one.row, one.label, one.engine, one.precision, ", ".join(one.operators) or "none named", _sentence(one.reason))
         for one in rows
     ]
     return Table("Cannot run", ("row", "system", "engine", "precision", "operator", "what it says"), cells, words=6)

@@ -34,6 +34,7 @@ class EngineRefusal(ModelFileError):
     Attributes:
         engine: as given.
         said: the message alone.
+        reason: of its lines the one that names operators, all of it where none does.
         operators: those that the message names; none where it names none.
     """
 
@@ -41,6 +42,8 @@ class EngineRefusal(ModelFileError):
         self.engine = engine
         self.said = str(error).strip()
         self.operators = named_operators(self.said)
+        lines = [line.strip(" -") for line in self.said.splitlines()]
+        self.reason = next((line for line in lines if named_operators(line)), self.said)
         super().__init__(f"{engine} refuses {network}: {self.said}", todo)
 
 

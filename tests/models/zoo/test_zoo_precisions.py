@@ -15,6 +15,7 @@ from torch import nn
 from zoo_lively import enliven, settle
 
 from limbnet.cli import main
+from limbnet.data.pictures import read_picture
 from limbnet.export.half import to_half
 from limbnet.export.wiring import Wiring
 from limbnet.export.zoo import ZooDeviation, compare_zoo, float_layers, in_precision, zoo_graph
@@ -39,8 +40,6 @@ def pictures(entry: ZooEntry, root: Path, count: int = 2) -> list[NDArray[np.uin
     """Parts of real pictures of the entry's size."""
     height, width = entry.input_size or (0, 0)
     paths = sorted((root / "examples" / "images").glob("*.jpg"))
-    from limbnet.data.pictures import read_picture
-
     found = [read_picture(path)[:height, :width] for path in paths]
     return [picture for picture in found if picture.shape[:2] == (height, width)][:count]
 
