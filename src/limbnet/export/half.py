@@ -77,7 +77,7 @@ def to_half(model: ModelProto) -> ModelProto:
     for node in changed.graph.node:
         wanted = node.output[0] in half
         for index, name in enumerate(node.input):
-            if name not in floats or (name in half) == wanted:
+            if name not in floats or (name in half) == wanted or (node.op_type == "GridSample" and index == 1):
                 continue
             if (name, wanted) not in casts:
                 casts[name, wanted] = cast = f"{name}/{'half' if wanted else 'float'}"
