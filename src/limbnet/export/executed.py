@@ -49,9 +49,11 @@ def multiply_adds(model: ModelProto) -> dict[str, int]:
     counts: dict[str, tuple[int, int]] = {}
     for node in model.graph.node:
         known = [spacing[name] for name in node.input if name in spacing]
+        if not known:  # of constants alone, as a weight that is dequantised
+            continue
         stride = next((item.ints[0] for item in node.attribute if item.name == "strides"), 1)
         for name in node.output:
-            finest = min(known, default=1)
+            finest = min(known)
             spacing[name] = finest // stride if node.op_type == "ConvTranspose" else finest * stride
         if node.op_type == "Conv":
             counts[layer_of(node)] = (_weight_size(wiring, node.input[1]), spacing[node.output[0]])

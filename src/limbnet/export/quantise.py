@@ -88,12 +88,18 @@ def head_layers(model: ModelProto) -> list[str]:
     wiring = Wiring(model)
     heads: set[str] = set()
     for node in wiring.convolutions().values():
-        users = wiring.consumers.get(node.output[0], [])
-        ends = node.output[0] in wiring.outputs or bool(users)
-        if ends and all(user.op_type in ("Concat", *CLOSING) for user in users):
+        if _returns(wiring, node.output[0]):
             heads.add(layer_of(node))
             _add_before(wiring, node.input[0], heads)
     return [layer for layer in wiring.convolutions() if layer in heads]
+
+
+def _returns(wiring: Wiring, tensor: str) -> bool:
+    """Tell whether a tensor goes into concatenations and the graph's outputs alone, perhaps resized or transposed."""
+    users = wiring.consumers.get(tensor, [])
+    return (bool(users) or tensor in wiring.outputs) and all(
+        user.op_type == "Concat" or (user.op_type in CLOSING and _returns(wiring, user.output[0])) for user in users
+    )
 
 
 def _add_before(wiring: Wiring, tensor: str, heads: set[str]) -> None:
