@@ -174,7 +174,6 @@ def test_dashes_and_hyphens_are_forgiven(toy: types.ModuleType, line: str) -> No
         ("-m a -resume", "unknown flag '-resume'."),
         ("-m a --mod b", "unknown flag '--mod'"),
         ("-m a b", "'b' belongs to no flag"),
-        ("", "required: -m/--model"),
         ("-m", "expected one argument"),
         ("-m a -pg 0", "argument -pg/--pruning_granularity: found '0', expected a whole number from 1"),
         ("-m a -pg 1.5", "found '1.5', expected a whole number from 1"),

@@ -7,6 +7,7 @@ import shlex
 from argparse import Namespace
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ def commands(text: str) -> list[tuple[str, Namespace]]:
 
 def test_commands_name_specs_and_pictures_that_exist(root: Path, commands: list[tuple[str, Namespace]]) -> None:
     assert [name for name, _ in commands] == [
-        "dataset_convert", "train", "evaluate", "inference", "prune", "train", "benchmark",
+        "inference", "dataset_convert", "train", "evaluate", "inference", "prune", "train", "benchmark",
     ]  # fmt: skip
     for _, arguments in commands:
         for key in ("dataset_spec", "experiment_spec", "inference_spec", "input", "study"):
@@ -43,7 +44,7 @@ def test_each_command_finds_what_the_one_before_it_wrote(
     root: Path, commands: list[tuple[str, Namespace]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(root)
-    convert, train, evaluate, inference, prune, retrain, _ = (arguments for _, arguments in commands)
+    _, convert, train, evaluate, inference, prune, retrain, _ = (arguments for _, arguments in commands)
     spec = load_train_spec(train.experiment_spec)
     config = spec.dataloader.dataset_config
     assert config.train_records_folder_path is not None
@@ -66,9 +67,11 @@ def test_the_tree_names_every_room(root: Path, text: str) -> None:
         assert re.search(rf"(^|\s){re.escape(name)}", text), f"README's tree lacks {name}"
 
 
-def test_python_runs_as_written(root: Path, text: str, monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> None:
-    """With any model in the place of the demonstration's."""
+def test_python_runs_as_written(root: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an example in the place of the reader's photograph."""
     (code,) = re.findall(r"```python\n(.+?)```", text, re.DOTALL)
-    assert '"demo/model/bpnet_model.tlt"' in code
+    assert '"photo.jpg"' in code
     monkeypatch.chdir(root)
-    exec(code.replace("demo/model/bpnet_model.tlt", str(tiny_model)), {})
+    names: dict[str, Any] = {}
+    exec(code.replace("photo.jpg", "examples/images/000000000165.jpg"), names)
+    assert len(names["poses"]) > 0

@@ -23,6 +23,7 @@ from limbnet.data.pictures import read_picture
 from limbnet.devices import choose_device, cpu_threads, set_threads
 from limbnet.errors import LimbnetError, ModelFileError, SpecError
 from limbnet.models.filekinds import recognise
+from limbnet.models.shipped import runnable_file
 from limbnet.models.zoo import create_model, find
 from limbnet.models.zoo.weights import compare_weights
 from limbnet.poses import Poses
@@ -187,6 +188,7 @@ def _zoo_hash(name: str, path: Path) -> str:
 
 
 def _own_hash(path: Path) -> str:
+    path = runnable_file(path)
     recognise(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,6 +11,7 @@ from limbnet.commands import flags
 from limbnet.devices import choose_device
 from limbnet.errors import UsageError
 from limbnet.models.info import ModelInfo
+from limbnet.models.shipped import DEFAULT_MODEL
 from limbnet.runtime.load import ENGINES, load_engine
 from limbnet.runtime.predictor import PoseEstimator, Result
 from limbnet.specs.inference import InferenceSpec
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags that choose the model, the spec, the device and the runtime."""
     flags.inference_spec(parser, required=False)
-    flags.model(parser, required=False)
+    flags.model(parser, spec_may_name_it=True)
     flags.key(parser)
     flags.devices(parser)
     parser.add_argument(
@@ -34,16 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def open_estimator(args: argparse.Namespace) -> tuple[PoseEstimator, dict[str, Any]]:
-    """Load spec and model; return the estimator and the inference spec as the user wrote it.
-
-    Raises:
-        UsageError: neither flag nor spec names a model.
-    """
+    """Load spec and model; return the estimator and the inference spec as the user wrote it."""
     spec = InferenceSpec() if args.inference_spec is None else load_inference_spec(args.inference_spec)
     written = {} if args.inference_spec is None else dict(read_source(args.inference_spec).content)
-    model = args.model or spec.model_path
-    if model is None:
-        raise UsageError("No model was named.", "Give one with -m, or as model_path in the inference spec.")
+    model = args.model or spec.model_path or DEFAULT_MODEL
     engine = load_engine(
         model,
         key=args.key,

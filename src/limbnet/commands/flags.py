@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from limbnet.models.shipped import DEFAULT_MODEL
+
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -44,17 +46,19 @@ def results_dir(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def model(parser: argparse.ArgumentParser, required: bool = True) -> None:
-    """`-m`: a model file of any kind, recognised by its content."""
+def model(parser: argparse.ArgumentParser, spec_may_name_it: bool = False) -> None:
+    """`-m`: a model file of any kind, recognised by its content; None where an inference spec may name it."""
     parser.add_argument(
         "-m",
         "--model",
         "--model_filename",
         dest="model",
         type=Path,
-        required=required,
+        default=None if spec_may_name_it else DEFAULT_MODEL,
         metavar="FILE",
-        help="model file of any kind" + ("" if required else "; without it, model_path of the inference spec"),
+        help="model file of any kind; without it, "
+        + ("model_path of the inference spec, or " if spec_may_name_it else "")
+        + f"{DEFAULT_MODEL}, which comes with limbnet",
     )
 
 

@@ -17,7 +17,7 @@ from limbnet.commands import flags
 from limbnet.commands.pictures import Pictures, find_pictures
 from limbnet.console import counted, progress
 from limbnet.draw import DrawStyle
-from limbnet.errors import DataError
+from limbnet.errors import DataError, UsageError
 from limbnet.runtime.detections import detection_entry, open_detections
 from limbnet.runtime.predictor import PoseEstimator, Result
 from limbnet.status import StatusLog
@@ -27,13 +27,20 @@ HELP = "Find people in a picture, a folder of pictures or a list of pictures."
 #: Annotated pictures that may wait to be written; more would only take memory.
 WAITING = 4
 
+#: The folder of annotated pictures, in the folder of results.
+DRAWINGS = "images_annotated"
+
 log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
     estimator_flags.add_arguments(parser)
-    parser.add_argument("--input", type=Path, required=True, metavar="PATH", help="picture, folder or JSON file")
+    parser.add_argument(
+        "pictures", type=Path, nargs="?", metavar="PATH",
+        help="picture, folder or JSON file; named so, annotated pictures are written",
+    )  # fmt: skip
+    parser.add_argument("--input", type=Path, metavar="PATH", help="the same, without annotated pictures")
     parser.add_argument(
         "--input_type", choices=["image", "dir", "json"], help="what --input is; found out when not given"
     )
@@ -41,8 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--image_root_path", type=Path, metavar="DIR", help="folder that the paths of a JSON file are relative to"
     )
     flags.results_dir(parser)
-    parser.add_argument(
-        "--dump_visualizations", action="store_true", help="write annotated pictures to DIR/images_annotated"
+    drawing = parser.add_mutually_exclusive_group()
+    drawing.add_argument(
+        "--dump_visualizations", action="store_true", default=None,
+        help="write annotated pictures to DIR/images_annotated",
+    )  # fmt: skip
+    drawing.add_argument(
+        "--no_visualizations", dest="dump_visualizations", action="store_false", help="write no annotated pictures"
     )
     parser.add_argument("--show_scores", action="store_true", help="write people's scores on annotated pictures")
     flags.json_output(parser)
@@ -50,17 +62,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Find people, and say how it went."""
+    if (args.pictures is None) == (args.input is None):
+        found = "Neither a PATH nor --input names" if args.input is None else "Both a PATH and --input name"
+        raise UsageError(f"{found} the pictures.", "Give one of them, as in: limbnet inference photo.jpg")
+    draws = args.pictures is not None if args.dump_visualizations is None else args.dump_visualizations
     with StatusLog(args.results_dir, "inference") as status:
-        pictures = find_pictures(args.input, args.input_type, args.image_root_path)
+        pictures = find_pictures(args.pictures or args.input, args.input_type, args.image_root_path)
         estimator, written = estimator_flags.open_estimator(args)
-        style = DrawStyle(show_scores=args.show_scores) if args.dump_visualizations or args.show_scores else None
+        style = DrawStyle(show_scores=args.show_scores) if draws or args.show_scores else None
         report = inference(estimator, pictures, args.results_dir, style, written)
         status.write("Inference results.", kpi={"pictures": report.pictures, "people": report.people})
     if args.json:
         print(json.dumps(report.__dict__ | {"results_dir": str(args.results_dir)}))
     else:
         people, seen = counted(report.people, "person", "people"), counted(report.pictures, "picture")
-        print(f"{people} in {seen}: {args.results_dir / 'detections.json'}")
+        drawn = "" if style is None else f", drawn in {args.results_dir / DRAWINGS}"
+        print(f"{people} in {seen}: {args.results_dir / 'detections.json'}{drawn}")
 
 
 @dataclass
@@ -99,7 +116,7 @@ def inference(
         open_detections(
             results_dir / "detections.json", estimator.skeleton, inference_spec or {}, pictures.extra
         ) as detections,
-        _drawing(results_dir / "images_annotated", style) as draw,
+        _drawing(results_dir / DRAWINGS, style) as draw,
         progress("{task.fields[people]} people") as bars,
     ):
         task = bars.add_task("inference", total=len(pictures), people=0)

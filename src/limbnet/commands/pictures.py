@@ -62,7 +62,7 @@ def find_pictures(source: Path, input_type: InputType | None = None, root: Path 
     if root is not None and not source.exists() and (root / source).exists():
         source = root / source
     if not source.exists():
-        raise DataError(f"There is no '{source}'.", "Check the path given with --input.")
+        raise DataError(f"There is no '{source}'.", "Check the path.")
     input_type = input_type or _kind(source)
     if (input_type == "dir") != source.is_dir():
         is_a = "a folder" if source.is_dir() else "a file"

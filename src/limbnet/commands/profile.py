@@ -10,6 +10,7 @@ from typing import Any
 
 from limbnet.commands import flags
 from limbnet.errors import nearest
+from limbnet.models.shipped import DEFAULT_MODEL
 from limbnet.status import StatusLog
 
 HELP = "Measure model files side by side: every stage's time, pictures a second, and AP where a dataset is given."
@@ -17,7 +18,10 @@ HELP = "Measure model files side by side: every stage's time, pictures a second,
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="model files of any kind and precision")
+    parser.add_argument(
+        "models", type=Path, nargs="*", default=[DEFAULT_MODEL], metavar="MODEL",
+        help=f"model files of any kind and precision; without one {DEFAULT_MODEL}, which comes with limbnet",
+    )  # fmt: skip
     parser.add_argument(
         "--engine", type=_engines, default=(None,), metavar="NAME,...",
         help="runtimes, each for every file; without it the one that suits the file",

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from limbnet.encryption import is_sealed, open_sealed
 from limbnet.errors import ModelFileError
+from limbnet.models.shipped import shipped_models, trainable_file
 
 #: How many first bytes decide.
 _LOOK = 1024
@@ -115,9 +116,11 @@ def read_model_file(path: Path | str, key: str | None = None) -> tuple[FileKind,
 
 def _opened(path: Path) -> io.BufferedReader:
     try:
-        return path.open("rb")
+        return trainable_file(path).open("rb")
     except FileNotFoundError:
-        raise ModelFileError(f"There is no file '{path}'.", "Check the path.") from None
+        raise ModelFileError(
+            f"There is no file '{path}'.", f"Check the path. With limbnet come: {', '.join(shipped_models())}."
+        ) from None
     except IsADirectoryError:
         raise ModelFileError(f"'{path}' is a folder, not a model file.", "Name a file in it.") from None
     except OSError as error:

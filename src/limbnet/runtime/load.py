@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from limbnet.errors import ModelFileError, UsageError, nearest
 from limbnet.models.filekinds import FileKind, read_model_file, recognise
 from limbnet.models.info import ModelInfo
+from limbnet.models.shipped import DEFAULT_MODEL, runnable_file, trainable_file
 from limbnet.runtime.engine import Engine
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def load_engine(
     """Open a model file with the runtime that suits it.
 
     Args:
-        path: the model file, of any kind that limbnet writes.
+        path: the model file, of any kind that limbnet writes, or the name of a model that comes with limbnet.
         key: opens an encrypted one.
         device: `cpu`, `cuda`, `cuda:1`, ...; the best that the runtime has when None.
         engine: the runtime, found out from the file when None.
@@ -60,7 +61,7 @@ def load_engine(
         DeviceError: the device or the runtime is not there.
         SpecError: there is no such stage, or the runtime cannot stop at a stage.
     """
-    path = Path(path)
+    path = trainable_file(path) if engine == "torch" else runnable_file(path)
     if engine is None:
         engine = _engine_for(path, key)
     if engine not in ENGINES:
@@ -90,7 +91,7 @@ def _engine_for(path: Path, key: str | None) -> str:
 
 
 def load(
-    path: Path | str,
+    path: Path | str = DEFAULT_MODEL,
     *,
     device: str | None = None,
     engine: str | None = None,
@@ -102,7 +103,8 @@ def load(
     """Open a model file and return an estimator that finds people in pictures.
 
     Args:
-        path: a file written by `limbnet train`, `prune` or `export`.
+        path: a file written by `limbnet train`, `prune` or `export`, or the name of a model that comes with limbnet;
+            `limbnet-s` when nothing is named.
         device: `cpu`, `cuda`, `cuda:1`, ...; the best there is when None.
         engine: the runtime, found out from the file when None.
         key: opens an encrypted file.
