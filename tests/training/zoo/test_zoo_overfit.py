@@ -38,7 +38,7 @@ STILL = {
         ("hrnet_w32_256x192", (96, 64), 50, 2e-3, FOUR),
         ("darkpose_hrnet_w32_256x192", (96, 64), 50, 2e-3, FOUR),
         ("higherhrnet_w32_512", (128, 128), 120, 1e-3, FOUR),
-        ("dekr_w32_512", (64, 64), 90, 2.5e-3, CENTRAL),
+        ("dekr_w32_512", (128, 128), 250, 2e-3, CENTRAL),
     ],
 )
 def test_four_pictures_are_learnt_by_heart(
