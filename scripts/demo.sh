@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The whole road on the pictures in examples/: convert, train a small model, evaluate, draw; then prune, retrain, quantise.
+# The whole road on the pictures in examples/: convert, fine-tune limbnet-s, evaluate, draw; then prune, retrain, quantise.
 set -euo pipefail
 
-out=demo # specs/tiny_cpu.yaml looks for its records there
+out=demo # specs/demo.yaml looks for its records there
 unset OMP_NUM_THREADS # the demonstration may use every core
 rm -rf "$out"
 mkdir -p "$out"
@@ -10,8 +10,8 @@ mkdir -p "$out"
 echo "== 1. COCO keypoints to records and masks"
 limbnet dataset_convert -d specs/dataset_examples.json -o "$out/records/train" -m train --generate_masks -r "$out/records"
 
-echo "== 2. Train a narrow BodyPoseNet"
-limbnet train -e specs/tiny_cpu.yaml -r "$out/model"
+echo "== 2. Fine-tune limbnet-s"
+limbnet train -e specs/demo.yaml -r "$out/model"
 
 echo "== 3. Average precision on the same pictures"
 limbnet evaluate -i specs/infer_tiny.yaml -d specs/dataset_examples.json -m "$out/model/bpnet_model.tlt" -r "$out/evaluation"
@@ -21,7 +21,7 @@ limbnet inference -i specs/infer_tiny.yaml -m "$out/model/bpnet_model.tlt" --inp
     --results_dir "$out/inference" --dump_visualizations
 
 echo "== 5. Prune, retrain, export and quantise, and compare"
-python scripts/chain.py -o "$out/chain" --model "$out/model/bpnet_model.tlt" --retrain_epochs 40
+python scripts/chain.py -o "$out/chain" -e specs/demo.yaml --model "$out/model/bpnet_model.tlt" --retrain_epochs 24
 
 cat <<END
 
