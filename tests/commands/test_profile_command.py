@@ -137,7 +137,6 @@ def test_a_checkpoint_in_other_precisions(
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ([], 2, "MODEL"),
         (["nothing.onnx", "{model}"], 1, "nothing.onnx"),
         (["{model}", "--precision", "int8"], 2, "INT8 needs pictures"),
         (["{model}", "--precision", "int4"], 2, "expected fp32, fp16 or int8"),
