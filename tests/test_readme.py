@@ -32,7 +32,7 @@ def commands(text: str) -> list[tuple[str, Namespace]]:
 
 def test_commands_name_specs_and_pictures_that_exist(root: Path, commands: list[tuple[str, Namespace]]) -> None:
     assert [name for name, _ in commands] == [
-        "inference", "dataset_convert", "train", "evaluate", "inference", "prune", "train", "benchmark",
+        "inference", "dataset_convert", "train", "evaluate", "inference", "prune", "train", "profile", "benchmark",
     ]  # fmt: skip
     for _, arguments in commands:
         for key in ("dataset_spec", "experiment_spec", "inference_spec", "input", "study"):
@@ -44,7 +44,7 @@ def test_each_command_finds_what_the_one_before_it_wrote(
     root: Path, commands: list[tuple[str, Namespace]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(root)
-    _, convert, train, evaluate, inference, prune, retrain, _ = (arguments for _, arguments in commands)
+    _, convert, train, evaluate, inference, prune, retrain, *_ = (arguments for _, arguments in commands)
     spec = load_train_spec(train.experiment_spec)
     config = spec.dataloader.dataset_config
     assert config.train_records_folder_path is not None
