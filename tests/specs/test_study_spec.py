@@ -40,6 +40,7 @@ def test_mistakes_of_rows(write: Write, row: str) -> None:
     path = write(f"dataset: coco.json\nsynthetic_detections: {{}}\nrows:\n  - {row}\n")
     found = mistakes(load_study_spec, path)
     assert any(ROWS[row] in line for line in found), found
+    assert not any("expected at least" in line for line in found), "a bad row is a row"
 
 
 def test_mistakes_of_studies(write: Write) -> None:

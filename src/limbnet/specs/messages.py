@@ -39,6 +39,8 @@ def problem_lines(error: ValidationError, content: Any, source: Source) -> list[
     problems = []
     for detail in error.errors(include_url=False):
         keys = _key_path(detail, content)
+        if detail["type"] == "too_short" and len(detail["input"]) >= detail["ctx"]["min_length"]:
+            continue  # pydantic counts the good items alone; the bad ones have messages of their own
         if detail["type"] == "mistakes":
             for key, what in detail["ctx"]["mistakes"]:
                 below = (int(part) if part.isdecimal() else part for part in key.split("."))
