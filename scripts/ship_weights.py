@@ -2,9 +2,11 @@
 
 The file gets, beside its skeleton, normalisation and spec, what is known about it under `extra`: the average precision
 with its bootstrap interval at each size given, how many pictures training drew, and what it was trained on.
+The decoder's thresholds become those of the inference spec.
 
     python scripts/ship_weights.py -m models/limbnet_s/model.best.tlt -o src/limbnet/weights/limbnet-s.tlt \
-        -d specs/dataset_coco_mini.json --size 256,320 --size 384,384:pad_image_input --data "coco-mini train, ..."
+        -d specs/dataset_coco_mini.json -i specs/infer_limbnet_s.yaml \
+        --size 256,320 --size 384,384:pad_image_input --data "coco-mini train, ..."
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from limbnet.runtime.predictor import PoseEstimator
 from limbnet.runtime.torch_engine import TorchEngine
 from limbnet.specs.dataset import DatasetSpec
 from limbnet.specs.inference import InferenceSpec
-from limbnet.specs.load import load_dataset_spec
+from limbnet.specs.load import load_dataset_spec, load_inference_spec
 
 
 def measure(path: Path, spec: DatasetSpec, size: str) -> dict[str, Any]:
@@ -67,6 +69,7 @@ def main() -> None:
     parser.add_argument("-m", "--model", type=Path, required=True, help="trained model")
     parser.add_argument("-o", "--output", type=Path, required=True, help="file to ship")
     parser.add_argument("-d", "--dataset_spec", type=Path, required=True, help="its test data are measured")
+    parser.add_argument("-i", "--inference_spec", type=Path, help="its thresholds are the file's")
     parser.add_argument("--size", action="append", required=True, help="H,W or H,W:fit mode; the first is the default")
     parser.add_argument("--data", required=True, help="what it was trained on, in words")
     parser.add_argument("--note", default="", help="what else must be said")
@@ -75,7 +78,9 @@ def main() -> None:
     spec = load_dataset_spec(args.dataset_spec)
     loaded = load_model(args.model)
     sides = args.size[0].partition(":")[0].split(",")
-    info = replace(loaded.info, input_size=(int(sides[0]), int(sides[1])))
+    thresholds = load_inference_spec(args.inference_spec).thresholds() if args.inference_spec else {}
+    decoder = replace(loaded.info.decoder, **thresholds)
+    info = replace(loaded.info, input_size=(int(sides[0]), int(sides[1])), decoder=decoder)
     with TemporaryDirectory() as folder:
         rounded = Path(folder) / "rounded.tlt"
         save_model(rounded, loaded.model, info, dtype=torch.float16)

@@ -144,6 +144,16 @@ def test_a_float_file_becomes_int8_or_half_and_decodes_on(network: OnnxNetwork, 
         assert not {node.op_type for node in part} & {"QuantizeLinear", "DequantizeLinear"}
 
 
+def test_a_graph_that_cannot_complete_people_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path, weak = tmp_path / "model.tlt", replace(EASY, weak_heatmap_threshold=0.03)
+    save_model(path, lively_model(), ModelInfo(STICK, input_size=(64, 96), decoder=weak))
+    for decode, built_in in (("none", 0.03), ("peaks", None)):
+        caplog.clear()
+        export_file(path, tmp_path / f"{decode}.onnx", ExportSettings(decode=decode, threads=1))
+        assert load_engine(tmp_path / f"{decode}.onnx").info.decoder.weak_heatmap_threshold == built_in
+        assert ("fewer joints" in caplog.text) == (decode == "peaks")
+
+
 def test_what_such_a_file_cannot_do(int8_file: Path) -> None:
     engine = load_engine(int8_file, threads=1)
     for wish in ({"flip": True}, {"scales": (0.5, 1.0)}):
@@ -152,6 +162,8 @@ def test_what_such_a_file_cannot_do(int8_file: Path) -> None:
         assert "--decode none" in error.value.todo
     with pytest.raises(SpecError, match=r"cannot change paf_threshold 0\.2 \(built in: 0\.05\)"):
         PoseEstimator.from_spec(engine, InferenceSpec(paf_threshold=0.2))
+    with pytest.raises(SpecError, match=r"cannot change weak_heatmap_threshold 0\.03 \(built in: None\)"):
+        PoseEstimator.from_spec(engine, InferenceSpec(weak_heatmap_threshold=0.03))
     with pytest.raises(SpecError, match="cannot change heatmap_threshold"):
         PoseEstimator.from_spec(engine, InferenceSpec(heatmap_threshold=0.05))
     with pytest.raises(SpecError, match="there are no maps"):

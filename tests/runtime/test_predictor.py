@@ -159,6 +159,10 @@ def test_what_the_spec_does_not_say_comes_from_the_model() -> None:
     said = PoseEstimator.from_spec(oracle, spec)
     assert (said.input_size, said.fit_mode, said.scales) == ((368, 368), "stretch", (0.5, 1.5))
     assert said.settings == replace(decoder, heatmap_threshold=0.4)
+    weak = PoseEstimator.from_spec(oracle, InferenceSpec(weak_heatmap_threshold=0.03))
+    assert weak.settings == replace(decoder, weak_heatmap_threshold=0.03)
+    oracle.info = replace(oracle.info, decoder=weak.settings)
+    assert PoseEstimator.from_spec(oracle, InferenceSpec(weak_heatmap_threshold=False)).settings == decoder
 
 
 def test_thresholds_are_honoured(picture: NDArray[np.uint8]) -> None:

@@ -1,7 +1,8 @@
 """From the maps of one picture to people: peaks, limb candidates, groups.
 
 Two public steps. `find_candidates` reduces the maps to small tensors; an exported graph may do it in its stead.
-`group_candidates` makes people of them on the host. `decode_maps` is the one after the other.
+`group_candidates` makes people of them on the host. `decode_maps` is the one after the other; having the maps,
+it can also complete people from faint joints.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbnet.decode.assemble import assemble, match_limbs
+from limbnet.decode.complete import complete_people
 from limbnet.decode.limbs import score_limbs
 from limbnet.decode.peaks import find_peaks
 from limbnet.decode.people import People
@@ -61,7 +63,13 @@ def decode_maps(
         ValueError: the maps do not fit the skeleton or one another.
     """
     settings = settings or DecoderSettings()
-    return group_candidates(find_candidates(heatmaps, pafs, skeleton, stride, settings), skeleton, settings)
+    people = group_candidates(find_candidates(heatmaps, pafs, skeleton, stride, settings), skeleton, settings)
+    if settings.weak_heatmap_threshold is None:
+        return people
+    joints = _finite(heatmaps[: len(skeleton.joints)], "heatmaps", [])
+    return complete_people(
+        people, joints, _finite(pafs, "part affinity fields", []), skeleton, stride=stride, settings=settings
+    )
 
 
 def find_candidates(

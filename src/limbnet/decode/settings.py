@@ -17,6 +17,8 @@ class DecoderSettings:
         limb_samples_needed: qualifying samples that accept a candidate.
         min_joints: joints a person must have.
         min_score: total score over joints a person must reach.
+        weak_heatmap_threshold: with one, peaks between it and `heatmap_threshold` are given to people who lack that
+            joint (see `limbnet.decode.complete`); None, as in BodyPoseNet, leaves them.
         max_peaks: M, peaks kept per joint, best first; a picture that has more is reported.
     """
 
@@ -26,6 +28,7 @@ class DecoderSettings:
     limb_samples_needed: int = 9
     min_joints: int = 4
     min_score: float = 0.4
+    weak_heatmap_threshold: float | None = None
     max_peaks: int = 64
 
     def to_dict(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from limbnet import __version__
 from limbnet.console import progress
 from limbnet.data.calibration import TensorFile, choose_pictures, find_pictures, fit_strictly, normalised
 from limbnet.data.pictures import read_picture
+from limbnet.decode.settings import DecoderSettings
 from limbnet.encryption import seal
 from limbnet.errors import ModelFileError, UsageError
 from limbnet.export.accuracy import AccuracyLimit
@@ -200,7 +201,7 @@ def export_file(
     calibration = calibration or Calibration()
     size = settings.size or loaded.info.input_size
     check_input_size(size, loaded.info.stride)
-    decoder = replace(loaded.info.decoder, max_peaks=settings.max_peaks or loaded.info.decoder.max_peaks)
+    decoder = _decoder(loaded.info.decoder, settings)
     info = replace(loaded.info, input_size=size, version=__version__, decoder=decoder)
     source = None
     if settings.precision == "int8":
@@ -272,6 +273,19 @@ def _rank(
         return sensitivity(
             graph, ranges, info, images, score=score, threads=settings.threads, done=lambda: bars.advance(task)
         )
+
+
+def _decoder(decoder: DecoderSettings, settings: ExportSettings) -> DecoderSettings:
+    """Return the decoder's settings for the file: a graph that decodes by itself does not complete people."""
+    decoder = replace(decoder, max_peaks=settings.max_peaks or decoder.max_peaks)
+    if settings.decode == "none" or decoder.weak_heatmap_threshold is None:
+        return decoder
+    log.warning(
+        "People are not completed from peaks fainter than heatmap_threshold inside a graph: with --decode %s they have "
+        "fewer joints than with --decode none.",
+        settings.decode,
+    )
+    return replace(decoder, weak_heatmap_threshold=None)
 
 
 def _engines(

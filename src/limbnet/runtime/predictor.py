@@ -116,14 +116,9 @@ class PoseEstimator:
     @classmethod
     def from_spec(cls, engine: Engine, spec: InferenceSpec, **overrides: Any) -> PoseEstimator:
         """Build an estimator from an inference spec; what the spec does not say comes from the model file."""
-        thresholds: dict[str, Any] = {
-            key: value
-            for key, value in (("heatmap_threshold", spec.heatmap_threshold), ("paf_threshold", spec.paf_threshold))
-            if value is not None
-        }
         options: dict[str, Any] = {
             "input_size": spec.input_shape,
-            "settings": replace(engine.info.decoder, **thresholds),
+            "settings": replace(engine.info.decoder, **spec.thresholds()),
             "scales": spec.scales if spec.multi_scale_inference else (1.0,),
         }
         if "keep_aspect_ratio_mode" in spec.model_fields_set:

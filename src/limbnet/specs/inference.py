@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from limbnet.specs.base import Section, without_effect
 
 Side = Annotated[int, Field(gt=0, le=16384)]
+Threshold = Annotated[float, Field(ge=0)]
 Scale = Annotated[float, Field(gt=0, le=16)]
 
 
@@ -29,7 +30,16 @@ class InferenceSpec(Section):
     output_upsampling_factor: tuple[int, int] | None = without_effect(
         None, "peaks are refined below a pixel on the maps themselves"
     )
-    heatmap_threshold: float | None = Field(None, ge=0)
-    paf_threshold: float | None = Field(None, ge=0)
+    heatmap_threshold: Threshold | None = None
+    weak_heatmap_threshold: Threshold | Literal[False] | None = Field(
+        None, description="peaks down to this complete people who lack the joint; false: they do not"
+    )
+    paf_threshold: Threshold | None = None
     multi_scale_inference: bool = False
     scales: tuple[Scale, ...] = Field((0.5, 1.0, 1.5, 2.0), min_length=1)
+
+    def thresholds(self) -> dict[str, Any]:
+        """Return the settings of the decoder that the spec names, by their names in `DecoderSettings`."""
+        names = ("heatmap_threshold", "weak_heatmap_threshold", "paf_threshold")
+        said = {name: value for name in names if (value := getattr(self, name)) is not None}
+        return {name: None if value is False else value for name, value in said.items()}
