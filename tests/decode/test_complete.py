@@ -124,7 +124,7 @@ def twin(crowd: Crowd, people: People, settings: DecoderSettings) -> tuple[NDArr
                         continue
                     for m, (x, y, value) in enumerate(found[lacked]):
                         vector = np.array([x, y]) - person[held]
-                        if (lacked, m) not in free or np.hypot(*vector) > extent:
+                        if (lacked, m) not in free or np.hypot(*vector) > 0.6 * extent:
                             continue
                         spots = person[held] + np.linspace(0, 1, settings.limb_samples)[:, None] * vector
                         column, row = np.rint(spots).astype(int).T

@@ -22,6 +22,10 @@ from limbnet.skeleton import Skeleton
 #: The share of a limb's samples along which the field must point from start to end, however weakly.
 SHARE = 0.6
 
+#: The longest limb that is given, as a share of the longer side of the box around the person's joints. Without a limit
+#: legs reach over to neighbours.
+LONGEST = 0.6
+
 
 def complete_people(
     people: People,
@@ -35,9 +39,8 @@ def complete_people(
     """Give people the joints they lack from peaks above the weak threshold that nobody holds.
 
     Limbs from a held joint to a free peak are rated by the peak's value plus the mean of the field's positive dot
-    products along them; the best go first, a peak goes to one person, and what was given may lead to more. A limb is no
-    longer than the longer side of the box around the person's joints. Nobody is founded, merged or loses a joint, and
-    scores of people stay.
+    products along them; the best go first, a peak goes to one person, and what was given may lead to more. Nobody is
+    founded, merged or loses a joint, and scores of people stay.
 
     Args:
         people: those found with the usual thresholds, in pixels of the network's input.
@@ -115,7 +118,7 @@ class _Ways:
         person, way = person[which], way[which]
         vector = self.peaks[lacked[way], peak, :2] - keypoints[person, held[way]]
         extent = (np.nanmax(keypoints, axis=1) - np.nanmin(keypoints, axis=1)).max(axis=1)
-        near = np.flatnonzero(np.hypot(*vector.T) <= extent[person])
+        near = np.flatnonzero(np.hypot(*vector.T) <= LONGEST * extent[person])
         near = near[np.argsort(way[near] % len(starts), kind="stable")]
         person, way, peak, vector = person[near], way[near], peak[near], vector[near].T
         joint = lacked[way]
