@@ -60,7 +60,7 @@ def open_zoo_network(
     """Build a published network with the row's weights, or initial ones, on the row's runtime.
 
     Args:
-        entry: the network, at the input size wanted.
+        entry: the network, with the joints and at the input size wanted.
         row: names weights, runtime and precision.
         device: where it runs.
         data: pictures for ranges and for the comparison with torch.
@@ -75,7 +75,7 @@ def open_zoo_network(
         DeviceError: the runtime has no such device.
         EngineRefusal: the graph cannot be exported, or the runtime cannot run it or says something else than torch.
     """
-    network = create_model(entry.name, input_size=entry.input_size, seed=seed)
+    network = create_model(entry.name, joints=entry.joints, input_size=entry.input_size, seed=seed)
     if row.checkpoint is not None:
         load_weights(network, entry, row.checkpoint)
     if row.engine in (None, "torch"):

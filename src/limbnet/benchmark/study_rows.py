@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -24,7 +24,7 @@ from limbnet.devices import choose_device, cpu_threads, set_threads
 from limbnet.errors import LimbnetError, ModelFileError, SpecError
 from limbnet.models.filekinds import recognise
 from limbnet.models.shipped import runnable_file
-from limbnet.models.zoo import create_model, find
+from limbnet.models.zoo import create_model
 from limbnet.models.zoo.weights import compare_weights
 from limbnet.poses import Poses
 from limbnet.runtime.engine import Engine, Maps, Output
@@ -32,7 +32,7 @@ from limbnet.runtime.load import load_engine
 from limbnet.runtime.predictor import PoseEstimator
 from limbnet.runtime.refusal import EngineRefusal
 from limbnet.runtime.views import View, mean_maps, plan_views
-from limbnet.runtime.zoo.load import RESCORING, ZooEstimator, estimator_for, rescorer
+from limbnet.runtime.zoo.load import RESCORING, ZooEstimator, as_trained, estimator_for, rescorer
 from limbnet.skeleton import Skeleton
 from limbnet.specs.study import StudyRow, StudySpec
 
@@ -180,8 +180,9 @@ def _without_missing(row: StudyRow) -> StudyRow:
 
 def _zoo_hash(name: str, path: Path) -> str:
     """Return the hash of a weight file that fits a published network."""
-    entry = find(name)
-    report, _ = compare_weights(create_model(name, device="meta"), entry, path)
+    entry, _ = as_trained(name, path)
+    network = create_model(name, joints=entry.joints, input_size=entry.input_size, device="meta")
+    report, _ = compare_weights(network, entry, path)
     if not report.fits:
         raise report.error()
     return report.sha256
@@ -287,16 +288,8 @@ def open_row(plan: Plan, data: StudyData, exported: Path, key: str | None = None
 
 
 def _open_zoo(plan: Plan, data: StudyData, exported: Path) -> OpenRow:
-    import torch
-
-    from limbnet.models.zoo.count import multiply_adds
-
     row = plan.row
-    entry = find(row.model)
-    if row.input_size is not None and row.input_size != entry.input_size:
-        shapes = create_model(row.model, input_size=row.input_size, device="meta")
-        cost = multiply_adds(shapes, torch.empty(1, 3, *row.input_size, device="meta"))
-        entry = replace(entry, input_size=row.input_size, multiply_adds=cost)
+    entry, skeleton = as_trained(row.model, row.checkpoint, row.input_size)
     torch_runs = row.engine in (None, "torch")
     device = str(choose_device(plan.device, announce=False)) if torch_runs else plan.device or "cpu"
     set_threads(row.threads)
@@ -305,7 +298,9 @@ def _open_zoo(plan: Plan, data: StudyData, exported: Path) -> OpenRow:
     network, more = open_zoo_network(
         entry, row, device, data, seed=plan.seed, weights=plan.hashes.get("checkpoint", ""), exported=exported
     )
-    estimator = estimator_for(network, flip=row.flip, scales=row.scales, batch=row.batch, rescore=rescore)
+    estimator = estimator_for(
+        network, flip=row.flip, scales=row.scales, batch=row.batch, rescore=rescore, skeleton=skeleton
+    )
     facts = {
         "engine": network.name.rpartition(" ")[0],
         "precision": row.precision,

@@ -182,13 +182,11 @@ def check(name: str, file: Path) -> WeightReport:
         UsageError: unknown network.
         ModelFileError: the file cannot be read as weights at all.
     """
-    from limbnet.models.checkpoint import ZOO, stored_info
     from limbnet.models.zoo.weights import compare_weights
+    from limbnet.runtime.zoo.load import as_trained
 
-    entry = find(name)
-    trained = stored_info(file)  # only limbnet's own files say how many joints they know
-    joints = len(trained.skeleton.joints) if trained is not None and ZOO in trained.extra else entry.joints
-    network = create_model(name, joints=joints, device="meta")
+    entry, _ = as_trained(name, file)
+    network = create_model(name, joints=entry.joints, input_size=entry.input_size, device="meta")
     report, state = compare_weights(network, entry, file)
     if report.fits:
         network.load_state_dict(state, strict=True, assign=True)

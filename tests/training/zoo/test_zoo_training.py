@@ -65,27 +65,23 @@ def test_the_weights_are_an_official_file(run: Path) -> None:
         load_model(run / "pose_model.safetensors")
 
 
+def study_of(weights: Path, dataset: Path, folder: Path, *engines: str) -> list[dict[str, Any]]:
+    """The lines of a study with a row on each engine, through the command."""
+    rows = [
+        {"row": engine, "model": LITE, "boxes": "ground_truth", "engine": engine, "checkpoint": str(weights)}
+        for engine in engines
+    ]
+    study = {"dataset": str(dataset), "repetitions": 1, "bootstrap": 0, "device": "cpu", "rows": rows}
+    (folder / "study.yaml").write_text(json.dumps(study))
+    assert main(["benchmark", str(folder / "study.yaml"), "-r", str(folder / "study")]) == 0
+    return [json.loads(line) for line in (folder / "study/study.jsonl").read_text().splitlines()]
+
+
 def test_a_study_takes_the_weights(run: Path, four_pictures: Path, tmp_path: Path) -> None:
-    study = {
-        "dataset": str(four_pictures),
-        "repetitions": 1,
-        "bootstrap": 0,
-        "device": "cpu",
-        "rows": [
-            {
-                "row": "mine",
-                "model": LITE,
-                "boxes": "ground_truth",
-                "input_size": list(SIZE),
-                "checkpoint": str(run / "pose_model.safetensors"),
-            }
-        ],
-    }
-    (tmp_path / "study.yaml").write_text(json.dumps(study))
-    assert main(["benchmark", str(tmp_path / "study.yaml"), "-r", str(tmp_path / "study")]) == 0
-    (row,) = [json.loads(line) for line in (tmp_path / "study/study.jsonl").read_text().splitlines()]
-    assert row["row"] == "mine"
+    (row,) = study_of(run / "pose_model.safetensors", four_pictures, tmp_path, "torch")
+    assert row["row"] == "torch"
     assert row["ap"] is not None
+    assert row["facts"]["input_size"] == list(SIZE)
 
 
 def test_a_broken_run_ends_where_an_unbroken_one_ends(
@@ -236,7 +232,9 @@ def test_training_starts_from_a_file(run: Path, tmp_path: Path) -> None:
         load_start(create_model(other.name, device="meta"), other, run / "pose_model.safetensors")
 
 
-def test_other_skeletons_travel_with_the_weights(make_zoo_spec: MakeZooSpec, tmp_path: Path) -> None:
+def test_other_skeletons_travel_with_the_weights(
+    make_zoo_spec: MakeZooSpec, four_pictures: Path, tmp_path: Path
+) -> None:
     joints = ["nose", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow"]
     category = {"name": "person", "keypoints": joints, "skeleton": [[1, 2], [1, 3], [2, 4], [3, 5]]}
     (tmp_path / "pose.json").write_text(json.dumps({"pose_config_type": "arms", "categories": [category]}))
@@ -247,6 +245,12 @@ def test_other_skeletons_travel_with_the_weights(make_zoo_spec: MakeZooSpec, tmp
     estimator = load_zoo_estimator(LITE, result.model)
     assert estimator.skeleton.joints[3] == "left_elbow"
     assert check(LITE, result.model).fits
+    torchs, openvinos = study_of(result.model, four_pictures, tmp_path, "torch", "openvino")
+    assert torchs["ap"] is not None
+    assert openvinos["ap"] == pytest.approx(torchs["ap"], abs=0.01)
+    published = find(LITE)
+    assert torchs["facts"]["parameters"] < published.parameters  # twelve joints fewer
+    assert torchs["facts"]["multiply_adds"] < published.multiply_adds / 20  # 64x32 of 256x192
 
 
 def test_mistakes_are_told_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

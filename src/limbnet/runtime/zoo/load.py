@@ -14,6 +14,7 @@ from limbnet.devices import choose_device
 from limbnet.errors import UsageError
 from limbnet.models.checkpoint import ZOO, stored_info
 from limbnet.models.zoo import ZooEntry, create_model, find
+from limbnet.models.zoo.count import multiply_adds, parameters
 from limbnet.models.zoo.weights import load_weights
 from limbnet.runtime.zoo.bottomup import OffsetEstimator, PartEstimator, TagEstimator
 from limbnet.runtime.zoo.network import TorchZooNetwork, ZooNetwork
@@ -64,21 +65,48 @@ def load_zoo_estimator(
         UsageError: unknown name, or something is asked for that the system cannot do.
         ModelFileError: a file does not fit its network.
     """
-    entry = find(name)
+    entry, skeleton = as_trained(name, checkpoint, input_size)
     _check(entry, flip, tuple(scales), rescoring is not None)  # before a network is built in vain
     where = choose_device(device)
-    trained = None if checkpoint is None else stored_info(checkpoint)
-    skeleton = COCO_17
-    if trained is not None and ZOO in trained.extra:
-        skeleton, input_size = trained.skeleton, input_size or trained.input_size
-    entry = replace(entry, input_size=input_size or entry.input_size)
-    joints = entry.joints if skeleton is COCO_17 else len(skeleton.joints)
-    network = create_model(name, joints=joints, input_size=entry.input_size, seed=seed)
+    network = create_model(name, joints=entry.joints, input_size=entry.input_size, seed=seed)
     if checkpoint is not None:
         load_weights(network, entry, checkpoint)
     rescore = None if rescoring is None else rescorer(rescoring, where)
     ready = TorchZooNetwork(network, entry, where)
     return estimator_for(ready, flip=flip, scales=scales, batch=batch, rescore=rescore, skeleton=skeleton)
+
+
+def as_trained(
+    name: str, checkpoint: Path | str | None, input_size: tuple[int, int] | None = None
+) -> tuple[ZooEntry, Skeleton]:
+    """Return what the catalogue says about a network, with joints and input size as its weight file was trained.
+
+    Args:
+        name: a key of `limbnet.models.zoo.CATALOGUE`.
+        checkpoint: only files that `limbnet train` wrote say anything; all others know COCO's joints.
+        input_size: (height, width) that goes before the file's.
+
+    Returns:
+        The entry, its parameters and multiply-adds counted anew where it differs, and the joints (OpenPose's networks
+        have their own).
+    """
+    published, skeleton = find(name), COCO_17
+    joints, size = published.joints, input_size
+    trained = None if checkpoint is None else stored_info(checkpoint)
+    if trained is not None and ZOO in trained.extra:
+        skeleton, joints, size = trained.skeleton, len(trained.skeleton.joints), input_size or trained.input_size
+    size = size or published.input_size
+    if size is None or (joints, size) == (published.joints, published.input_size):
+        return published, skeleton
+    shapes = create_model(name, joints=joints, input_size=size, device="meta")
+    entry = replace(
+        published,
+        joints=joints,
+        input_size=size,
+        parameters=parameters(shapes),
+        multiply_adds=multiply_adds(shapes, torch.empty(1, 3, *size, device="meta")),
+    )
+    return entry, skeleton
 
 
 def estimator_for(
