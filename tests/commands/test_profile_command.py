@@ -132,6 +132,12 @@ def test_a_checkpoint_in_other_precisions(
         ("bpnet_model.tlt", "torch", "fp32"), ("bpnet_model.fp16.onnx", "onnxruntime", "fp16"),
     ]  # fmt: skip
     assert [path.name for path in tmp_path.glob("*.onnx")] == []
+    engines = ["--engine", "torch,openvino"]
+    assert main([*words, *engines, "--json", "--no_charts", "-r", str(tmp_path), *QUICK]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert [(row["model"], row["engine"]) for row in content["rows"]] == [
+        ("bpnet_model.tlt", "torch"), ("bpnet_model.fp16.onnx", "openvino"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

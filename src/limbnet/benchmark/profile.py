@@ -29,7 +29,7 @@ from limbnet.errors import LimbnetError, ModelFileError, UsageError
 from limbnet.evaluation.coco import KeypointScores
 from limbnet.evaluation.dataset import TestData, load_test_data
 from limbnet.export.accuracy import strict_scores
-from limbnet.models.filekinds import recognise
+from limbnet.models.filekinds import FileKind, read_model_file, recognise
 from limbnet.runtime.signature import Precision
 from limbnet.skeleton import Skeleton
 from limbnet.specs.dataset import DatasetSpec
@@ -205,11 +205,22 @@ def _cases(models: Sequence[Path], settings: ProfileSettings, key: str | None) -
     names = [path.name for path in models]
     for path in models:
         name = path.name if names.count(path.name) == 1 else str(path)
-        for engine in settings.engines:
+        for engine in _engines(path, settings, key):
             for size in settings.sizes or (_own_size(path, engine, settings, key),):
                 for stage in settings.output_stages:
                     for batch in settings.batches:
                         yield Case(name, path, engine, size, batch, stage)
+
+
+def _engines(path: Path, settings: ProfileSettings, key: str | None) -> tuple[str | None, ...]:
+    """Return the engines that a model is measured on.
+
+    Where checkpoints were exported, torch runs them and the other engines run their exports.
+    """
+    if not settings.precisions or None in settings.engines:
+        return settings.engines
+    for_torch = read_model_file(path, key)[0] is FileKind.LIMBNET
+    return tuple(engine for engine in settings.engines if (engine == "torch") == for_torch)
 
 
 def _own_size(path: Path, engine: str | None, settings: ProfileSettings, key: str | None) -> tuple[int, int]:
