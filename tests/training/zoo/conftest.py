@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from limbnet.specs.zoo_train import ZooTrainSpec
 
@@ -34,6 +35,40 @@ def write_dataset(folder: Path, root: Path, pictures: Sequence[int], people: int
         spec[part]["annotation_root_dir_path"] = str(folder / "annotations.json")
     (folder / "dataset.json").write_text(json.dumps(spec))
     return folder / "dataset.json"
+
+
+def cut_square(dataset: Path) -> None:
+    """Cut the pictures of a dataset spec that `write_dataset` wrote to the square in their middle, people with them.
+
+    Bottom-up networks learn from that square and are measured on whole pictures; now both are the same.
+    """
+    folder, spec = dataset.parent, json.loads(dataset.read_text())
+    content = json.loads((folder / "annotations.json").read_text())
+    source = Path(spec["root_directory_path"]) / spec["train_data"]["images_root_dir_path"]
+    (folder / "squares").mkdir()
+    corners = {}
+    for image in content["images"]:
+        side = min(image["height"], image["width"])
+        x, y = (image["width"] - side) // 2, (image["height"] - side) // 2
+        with Image.open(source / image["file_name"]) as picture:
+            image["file_name"] = f"{Path(image['file_name']).stem}.png"
+            picture.crop((x, y, x + side, y + side)).save(folder / "squares" / image["file_name"])
+        image |= {"height": side, "width": side}
+        corners[image["id"]] = x, y
+    for person in content["annotations"]:
+        x, y = corners[person["image_id"]]
+        triples = zip(*[iter(person["keypoints"])] * 3, strict=True)
+        person["keypoints"] = [
+            value for u, v, seen in triples for value in ((u - x, v - y, seen) if seen else (0, 0, 0))
+        ]
+        left, top, width, height = person["bbox"]
+        person["bbox"] = [left - x, top - y, width, height]
+        person.pop("segmentation", None)
+    (folder / "annotations.json").write_text(json.dumps(content))
+    for part in ("train_data", "test_data"):
+        spec[part] = {"images_root_dir_path": ".", "annotation_root_dir_path": str(folder / "annotations.json")}
+    spec["root_directory_path"] = str(folder / "squares")
+    dataset.write_text(json.dumps(spec))
 
 
 @pytest.fixture(scope="session")

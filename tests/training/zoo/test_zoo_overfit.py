@@ -20,7 +20,7 @@ from limbnet.skeleton import COCO_17
 from limbnet.specs.load import load_dataset_spec
 from limbnet.training.loop import train
 
-from .conftest import CENTRAL, FOUR, MakeZooSpec, write_dataset
+from .conftest import CENTRAL, FOUR, MakeZooSpec, cut_square, write_dataset
 
 STILL = {
     "flip_lr_prob": 0,
@@ -38,7 +38,7 @@ STILL = {
         ("hrnet_w32_256x192", (96, 64), 50, 2e-3, FOUR),
         ("darkpose_hrnet_w32_256x192", (96, 64), 50, 2e-3, FOUR),
         ("higherhrnet_w32_512", (128, 128), 120, 1e-3, FOUR),
-        ("dekr_w32_512", (128, 128), 250, 2e-3, CENTRAL),
+        ("dekr_w32_512", (128, 128), 200, 2e-3, CENTRAL),
     ],
 )
 def test_four_pictures_are_learnt_by_heart(
@@ -46,6 +46,8 @@ def test_four_pictures_are_learnt_by_heart(
     root: Path, tmp_path: Path,
 ) -> None:  # fmt: skip
     four = write_dataset(tmp_path, root, pictures, 8 if pictures is FOUR else 6)
+    if pictures is CENTRAL:
+        cut_square(four)
     top_down = size[0] != size[1]
     other = "picture_params" if top_down else "crop_params"
     loader: dict[str, Any] = {
