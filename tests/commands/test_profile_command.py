@@ -146,6 +146,7 @@ def test_a_checkpoint_in_other_precisions(
         (["nothing.onnx", "{model}"], 1, "nothing.onnx"),
         (["{model}", "--precision", "int8"], 2, "INT8 needs pictures"),
         (["{model}", "--precision", "int4"], 2, "expected fp32, fp16 or int8"),
+        (["{model}", "--precision", "fp16", "--engine", "torch"], 2, "Name an engine for the exports too"),
         (["{onnx}", "--precision", "fp16"], 2, "None of the models can be exported"),
         (["{model}", "--engine", "torhc"], 2, "Did you mean 'torch'"),
         (["{model}", "--engine", "onnxruntime"], 1, "Nothing could be measured"),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from spec_text import SMALLEST, Write, mistakes
 
-from limbnet.specs.load import load_dataset_spec, load_pose_config, load_train_spec
+from limbnet.specs.load import load_dataset_spec, load_inference_spec, load_pose_config, load_train_spec
 
 WRONG = {
     "num_epochs: 3": "1: unknown key 'num_epochs'. Did you mean 'num_epoch'?",
@@ -154,6 +154,22 @@ def test_mistakes_in_a_dataset_spec(
     assert [line.partition(": ")[2] for line in mistakes(load_dataset_spec, write(json.dumps(content, indent=1)))] == [
         expected
     ]
+
+
+INFERENCE_WRONG = [
+    ("weak_heatmap_threshold: little", "weak_heatmap_threshold: found the text 'little', expected a number"),
+    ("weak_heatmap_threshold: true", "weak_heatmap_threshold: found true, expected a number"),
+    ("weak_heatmap_threshold: -0.5", "weak_heatmap_threshold: found -0.5, expected at least 0"),
+    (
+        "{heatmap_threshold: 0.1, weak_heatmap_threshold: 0.2}",
+        "weak_heatmap_threshold: found 0.2, expected less than heatmap_threshold, 0.1",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), INFERENCE_WRONG)
+def test_mistakes_in_an_inference_spec(write: Write, text: str, expected: str) -> None:
+    assert [line.partition(": ")[2] for line in mistakes(load_inference_spec, write(text))] == [expected]
 
 
 POSE_WRONG: list[tuple[dict[str, Any], str]] = [

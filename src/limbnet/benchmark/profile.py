@@ -136,10 +136,11 @@ def profile(
 
     Raises:
         ModelFileError: a file is missing; all that are, are named. Or it cannot be exported.
-        UsageError: there is nothing to export, or nothing to calibrate with.
+        UsageError: there is nothing to export, nothing to calibrate with, or no engine that runs exports.
         LimbnetError: not a single row could run; every reason is given.
     """
     _check_files(models)
+    _check_engines(settings)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if pictures is None:
@@ -221,6 +222,19 @@ def _engines(path: Path, settings: ProfileSettings, key: str | None) -> tuple[st
         return settings.engines
     for_torch = read_model_file(path, key)[0] is FileKind.LIMBNET
     return tuple(engine for engine in settings.engines if (engine == "torch") == for_torch)
+
+
+def _check_engines(settings: ProfileSettings) -> None:
+    """Refuse to export what no engine would run.
+
+    Raises:
+        UsageError: precisions are asked for, and torch is the only engine.
+    """
+    if settings.precisions and set(settings.engines) == {"torch"}:
+        raise UsageError(
+            "torch runs checkpoints as they are, not what --precision exports.",
+            "Name an engine for the exports too, for instance --engine torch,onnxruntime, or leave --precision out.",
+        )
 
 
 def _own_size(path: Path, engine: str | None, settings: ProfileSettings, key: str | None) -> tuple[int, int]:

@@ -200,7 +200,7 @@ def summary(report: WeightReport) -> str:
     prefix = f", '{report.prefix}' stripped from every name" if report.prefix else ""
     return "\n".join(
         [
-            f"network  {entry.system} ({entry.name}), {entry.parameters:,} parameters",
+            f"network  {entry.system} ({entry.name}), {report.parameters:,} parameters",
             f"file     {report.path}: {report.kind}{place}{prefix}",
             f"sha256   {report.sha256}",
             f"tensors  {report.tensors}; every name and shape fits",

@@ -17,8 +17,8 @@ class DecoderSettings:
         limb_samples_needed: qualifying samples that accept a candidate.
         min_joints: joints a person must have.
         min_score: total score over joints a person must reach.
-        weak_heatmap_threshold: with one, peaks between it and `heatmap_threshold` are given to people who lack that
-            joint (see `limbnet.decode.complete`); None, as in BodyPoseNet, leaves them.
+        weak_heatmap_threshold: with one, peaks above it that nobody holds are given to people who lack that joint
+            (see `limbnet.decode.complete`); None, as in BodyPoseNet, leaves them.
         max_peaks: M, peaks kept per joint, best first; a picture that has more is reported.
     """
 

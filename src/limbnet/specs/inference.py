@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Strict, Tag
 
 from limbnet.specs.base import Section, without_effect
 
 Side = Annotated[int, Field(gt=0, le=16384)]
 Threshold = Annotated[float, Field(ge=0)]
+#: A threshold, or false for none. The tags keep messages to the one kind that was meant.
+OptionalThreshold = Annotated[
+    Annotated[Literal[False], Tag("off")] | Annotated[Threshold, Strict(), Tag("threshold")],
+    Discriminator(lambda value: "off" if value is False else "threshold"),
+]
 Scale = Annotated[float, Field(gt=0, le=16)]
 
 
@@ -31,12 +37,18 @@ class InferenceSpec(Section):
         None, "peaks are refined below a pixel on the maps themselves"
     )
     heatmap_threshold: Threshold | None = None
-    weak_heatmap_threshold: Threshold | Literal[False] | None = Field(
+    weak_heatmap_threshold: OptionalThreshold | None = Field(
         None, description="peaks down to this complete people who lack the joint; false: they do not"
     )
     paf_threshold: Threshold | None = None
     multi_scale_inference: bool = False
     scales: tuple[Scale, ...] = Field((0.5, 1.0, 1.5, 2.0), min_length=1)
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        """Refuse a weak threshold that is not the weaker one."""
+        weak, strong = self.weak_heatmap_threshold, self.heatmap_threshold
+        if weak and strong is not None and weak >= strong:
+            yield "weak_heatmap_threshold", f"found {weak:g}, expected less than heatmap_threshold, {strong:g}"
 
     def thresholds(self) -> dict[str, Any]:
         """Return the settings of the decoder that the spec names, by their names in `DecoderSettings`."""

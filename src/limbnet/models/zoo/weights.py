@@ -63,6 +63,7 @@ class WeightReport:
 
     Attributes:
         network: name in the catalogue.
+        parameters: of the network, with the joints that the file was trained with.
         path, sha256, kind, container: as in `Checkpoint`.
         prefix: what was stripped from every name.
         tensors: tensors in the file.
@@ -74,6 +75,7 @@ class WeightReport:
     """
 
     network: str
+    parameters: int
     path: Path
     sha256: str
     kind: FileKind
@@ -145,6 +147,7 @@ def compare_weights(network: nn.Module, entry: ZooEntry, path: Path | str) -> tu
     found = shapes(state)
     report = WeightReport(
         network=entry.name,
+        parameters=entry.parameters,
         path=checkpoint.path,
         sha256=checkpoint.sha256,
         kind=checkpoint.kind,
