@@ -122,3 +122,19 @@ def _strip(
     low, high = np.minimum(a, b) - reach, np.maximum(a, b) + reach
     box = ((x >= low[0]) & (x <= high[0])) & ((y >= low[1]) & (y <= high[1]))[:, None]
     return (box & (distance <= reach)).astype(float), unit
+
+
+def upright(x: float, y: float, tall: float = 180.0) -> NDArray[np.float64]:
+    """Joints (18, 2) of somebody who stands with the neck at (x, y)."""
+    half = np.array([
+        (0, -0.10), (0, 0), (-0.11, 0.01), (-0.15, 0.18), (-0.15, 0.33), (0.11, 0.01), (0.15, 0.18), (0.15, 0.33),
+        (-0.07, 0.30), (-0.08, 0.54), (-0.08, 0.77), (0.07, 0.30), (0.08, 0.54), (0.08, 0.77),
+        (-0.02, -0.12), (0.02, -0.12), (-0.05, -0.11), (0.05, -0.11),
+    ])  # fmt: skip
+    return np.array([x, y]) + tall * half
+
+
+def drawn(*people: NDArray[np.float64]) -> Crowd:
+    """The crowd of these people, joints (18, 2) each."""
+    joints = np.array(people).reshape(-1, len(BODY_18.joints), 2)
+    return Crowd(joints, *render(joints, BODY_18, MAP_SIZE))

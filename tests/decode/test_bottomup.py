@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference_decoder
 from agreement import disagreements, is_tie
-from crowds import STRIDE, Crowd, random_crowd, render
+from crowds import STRIDE, Crowd, drawn, random_crowd, render, upright
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,21 +20,6 @@ SETTINGS = DecoderSettings()
 
 def decode(crowd: Crowd, settings: DecoderSettings = SETTINGS) -> People:
     return decode_maps(crowd.heatmaps, crowd.pafs, BODY_18, STRIDE, settings)
-
-
-def upright(x: float, y: float, tall: float = 180.0) -> np.ndarray:
-    """Joints (18, 2) of somebody who stands with the neck at (x, y)."""
-    half = np.array([
-        (0, -0.10), (0, 0), (-0.11, 0.01), (-0.15, 0.18), (-0.15, 0.33), (0.11, 0.01), (0.15, 0.18), (0.15, 0.33),
-        (-0.07, 0.30), (-0.08, 0.54), (-0.08, 0.77), (0.07, 0.30), (0.08, 0.54), (0.08, 0.77),
-        (-0.02, -0.12), (0.02, -0.12), (-0.05, -0.11), (0.05, -0.11),
-    ])  # fmt: skip
-    return np.array([x, y]) + tall * half
-
-
-def drawn(*people: np.ndarray) -> Crowd:
-    joints = np.array(people).reshape(-1, 18, 2)
-    return Crowd(joints, *render(joints, BODY_18, (36, 48)))
 
 
 @settings(max_examples=60, deadline=None)

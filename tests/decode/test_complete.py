@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import reference_decoder
-from crowds import MAP_SIZE, STRIDE, Crowd, random_crowd, render
+from crowds import MAP_SIZE, STRIDE, Crowd, drawn, random_crowd, upright
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -28,16 +28,6 @@ def decode(crowd: Crowd, settings: DecoderSettings) -> People:
     return decode_maps(crowd.heatmaps, crowd.pafs, BODY_18, STRIDE, settings)
 
 
-def standing(x: float = 150.0, y: float = 60.0, tall: float = 200.0) -> NDArray[np.float64]:
-    """Joints (18, 2) of somebody upright whose neck is at (x, y)."""
-    half = np.array([
-        (0, -0.10), (0, 0), (-0.11, 0.01), (-0.15, 0.18), (-0.15, 0.33), (0.11, 0.01), (0.15, 0.18), (0.15, 0.33),
-        (-0.07, 0.30), (-0.08, 0.54), (-0.08, 0.77), (0.07, 0.30), (0.08, 0.54), (0.08, 0.77),
-        (-0.02, -0.12), (0.02, -0.12), (-0.05, -0.11), (0.05, -0.11),
-    ])  # fmt: skip
-    return np.array([x, y]) + tall * half
-
-
 def faint(crowd: Crowd, share: float, joints: list[int]) -> Crowd:
     """The same crowd with some joints' heatmaps times `share`."""
     heatmaps = crowd.heatmaps.copy()
@@ -45,13 +35,8 @@ def faint(crowd: Crowd, share: float, joints: list[int]) -> Crowd:
     return replace(crowd, heatmaps=heatmaps)
 
 
-def drawn(*people: NDArray[np.float64]) -> Crowd:
-    joints = np.array(people).reshape(-1, JOINTS, 2)
-    return Crowd(joints, *render(joints, BODY_18, MAP_SIZE))
-
-
 def test_a_faint_joint_is_given_to_who_lacks_it() -> None:
-    crowd = faint(drawn(standing()), 0.06, [WRIST])
+    crowd = faint(drawn(upright(150.0, 60.0, 200.0)), 0.06, [WRIST])
     before, after = decode(crowd, STRONG), decode(crowd, WEAK)
     assert np.isnan(before.keypoints[0, WRIST, 0])
     np.testing.assert_allclose(after.keypoints[0], crowd.joints[0], atol=1.0)
@@ -60,13 +45,13 @@ def test_a_faint_joint_is_given_to_who_lacks_it() -> None:
 
 
 def test_one_joint_leads_to_the_next() -> None:
-    crowd = faint(drawn(standing()), 0.06, [ELBOW, WRIST])
+    crowd = faint(drawn(upright(150.0, 60.0, 200.0)), 0.06, [ELBOW, WRIST])
     assert np.isnan(decode(crowd, STRONG).keypoints[0, [ELBOW, WRIST], 0]).all()
     np.testing.assert_allclose(decode(crowd, WEAK).keypoints[0], crowd.joints[0], atol=1.0)
 
 
 def test_a_joint_without_a_limb_is_left() -> None:
-    crowd = faint(drawn(standing()), 0.06, [WRIST])
+    crowd = faint(drawn(upright(150.0, 60.0, 200.0)), 0.06, [WRIST])
     pafs = crowd.pafs.copy()
     for limb, ends in enumerate(BODY_18.limbs):
         if WRIST in ends:
@@ -75,7 +60,7 @@ def test_a_joint_without_a_limb_is_left() -> None:
 
 
 def test_a_joint_further_away_than_the_person_is_long_is_left() -> None:
-    person = standing(tall=60.0)
+    person = upright(150.0, 60.0, tall=60.0)
     crowd = drawn(person)
     away = person.copy()
     away[WRIST] = person[ELBOW] + (150, 150)
@@ -89,12 +74,12 @@ def test_a_joint_further_away_than_the_person_is_long_is_left() -> None:
 
 
 def test_faint_people_are_not_founded() -> None:
-    crowd = faint(drawn(standing()), 0.06, list(range(JOINTS)))
+    crowd = faint(drawn(upright(150.0, 60.0, 200.0)), 0.06, list(range(JOINTS)))
     assert len(decode(crowd, WEAK)) == 0
 
 
 def test_two_people_do_not_share_a_joint() -> None:
-    one, other = standing(150.0), standing(190.0)
+    one, other = upright(150.0, 60.0, 200.0), upright(190.0, 60.0, 200.0)
     other[WRIST] = one[WRIST] = (one[WRIST] + other[WRIST]) / 2
     people = decode(faint(drawn(one, other), 0.06, [WRIST]), WEAK)
     assert np.count_nonzero(~np.isnan(people.keypoints[:, WRIST, 0])) == 1

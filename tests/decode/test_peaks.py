@@ -63,10 +63,20 @@ def test_same_peaks_as_the_original_procedure(seed: int, people: int, noise: flo
 @settings(max_examples=60, deadline=None)
 @given(x=st.floats(12, 371), y=st.floats(12, 275))
 def test_a_lone_joint_is_found_to_a_hundredth_of_a_pixel(x: float, y: float) -> None:
-    """A cell and a half from the border: nearer to a corner the upsampled surface leads 0.3 pixels astray."""
+    """A cell and a half from the border; nearer to it see the next test."""
     found = find_peaks(gaussian(x, y), 8, 0.1, 64)
     assert found.found.tolist() == [1]
     np.testing.assert_allclose(found.refined[0, 0, :2], [x, y], atol=0.01)
+
+
+@settings(max_examples=200, deadline=None)
+@given(x=st.floats(8, 12), y=st.floats(8, 279), swap=st.booleans())
+def test_a_lone_joint_near_the_border_is_found_to_half_a_pixel(x: float, y: float, swap: bool) -> None:
+    """Near a corner the upsampled surface leads astray; 0.3 pixels were the most in 12,000 places."""
+    place = (y, x) if swap else (x, y)
+    found = find_peaks(gaussian(*place), 8, 0.1, 64)
+    assert found.found.tolist() == [1]
+    np.testing.assert_allclose(found.refined[0, 0, :2], place, atol=0.5)
 
 
 @pytest.mark.parametrize("stride", [4, 8, 16])

@@ -57,10 +57,9 @@ def cut_square(dataset: Path) -> None:
         corners[image["id"]] = x, y
     for person in content["annotations"]:
         x, y = corners[person["image_id"]]
-        triples = zip(*[iter(person["keypoints"])] * 3, strict=True)
-        person["keypoints"] = [
-            value for u, v, seen in triples for value in ((u - x, v - y, seen) if seen else (0, 0, 0))
-        ]
+        joints = [person["keypoints"][first : first + 3] for first in range(0, len(person["keypoints"]), 3)]
+        moved = [(u - x, v - y, seen) if seen else (0, 0, 0) for u, v, seen in joints]
+        person["keypoints"] = [value for joint in moved for value in joint]
         left, top, width, height = person["bbox"]
         person["bbox"] = [left - x, top - y, width, height]
         person.pop("segmentation", None)
