@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from spec_text import SMALLEST, Write, mistakes
 
+from limbnet.errors import SpecError
 from limbnet.specs.load import load_dataset_spec, load_inference_spec, load_pose_config, load_train_spec
 
 WRONG = {
@@ -154,6 +155,11 @@ def test_mistakes_in_a_dataset_spec(
     assert [line.partition(": ")[2] for line in mistakes(load_dataset_spec, write(json.dumps(content, indent=1)))] == [
         expected
     ]
+
+
+def test_annotations_are_no_dataset_spec(root: Path) -> None:
+    with pytest.raises(SpecError, match=r"is a COCO annotation file(?s:.)*Copy specs/dataset_coco\.json"):
+        load_dataset_spec(root / "examples" / "annotations" / "person_keypoints.json")
 
 
 INFERENCE_WRONG = [

@@ -35,7 +35,14 @@ def load_dataset_spec(path: Path | str, quiet: bool = False) -> DatasetSpec:
     Raises:
         SpecError: with every mistake in the file, one line each; so do the other `load_` functions.
     """
-    return _load(DatasetSpec, path, quiet)[0]
+    source = read_source(path)
+    if isinstance(source.content, dict) and {"images", "annotations"} <= source.content.keys():
+        raise SpecError(
+            f"'{path}' is a COCO annotation file; a dataset spec is needed, which says where it and its pictures lie.",
+            "Copy specs/dataset_coco.json of limbnet's repository and set root_directory_path, images_root_dir_path "
+            "and annotation_root_dir_path.",
+        )
+    return _load(DatasetSpec, source, quiet)[0]
 
 
 def load_pose_config(path: Path | str | None) -> Skeleton:
@@ -102,10 +109,11 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _load(schema: type[AnySpec], path: Path | str, quiet: bool = False) -> tuple[AnySpec, Source]:
-    source = read_source(path)
+def _load(schema: type[AnySpec], file: Source | Path | str, quiet: bool = False) -> tuple[AnySpec, Source]:
+    source = file if isinstance(file, Source) else read_source(file)
     if not isinstance(source.content, dict):
-        raise SpecError(f"{path}: found {shown(source.content)}, expected a spec: lines of the form 'key: value'.")
+        found = shown(source.content)
+        raise SpecError(f"{source.path}: found {found}, expected a spec: lines of the form 'key: value'.")
     reader = _Reader(source, schema)
     content = reader.section(schema, source.content, ())
     problems = source.problems + reader.problems
@@ -117,7 +125,7 @@ def _load(schema: type[AnySpec], path: Path | str, quiet: bool = False) -> tuple
     _refuse(source, problems)
     assert spec is not None
     for line, text in () if quiet else sorted(reader.notices + list(_idle(spec, source, ()))):
-        log.warning("%s:%d: %s", path, line, text)
+        log.warning("%s:%d: %s", source.path, line, text)
     return spec, source
 
 
