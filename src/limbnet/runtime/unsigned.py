@@ -1,4 +1,4 @@
-"""What ONNX Runtime's CPU kernels want of a quantised graph: unsigned activations.
+"""What runtimes want of a quantised graph on a CPU: unsigned activations.
 
 limbnet's INT8 files quantise activations to int8 with zero point 0, as TensorRT demands. ONNX Runtime on a CPU fuses a
 convolution with its ReLU only when the quantised range itself ends at zero, which for zero point 0 means uint8. The
@@ -6,7 +6,8 @@ values behind a ReLU are never negative, so uint8 with the same scale holds all 
 values beyond 127 steps are no longer cut off. Where the cut stands for ReLU6's upper bound, 255 finer steps end there
 instead. Its convolutions want one type on both sides, so what may be negative becomes uint8 with zero point 128, the
 same values exactly; ONNX Runtime does that itself, but not where two operations read a tensor, as before every residual
-sum. The file stays as it is; this changes the copy that ONNX Runtime gets.
+sum. OpenVINO gets some concatenations of signed integers wrong (docs/design.md), and none of unsigned ones. The file
+stays as it is; this changes the copy that the runtime gets.
 """
 
 from __future__ import annotations
