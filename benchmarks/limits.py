@@ -78,7 +78,7 @@ def product(precision: Precision) -> Callable[[], object]:
     constant = numpy_helper.from_array(right, "right")
     graph = helper.make_graph([node], "product", [value("left")], [value("product")], [constant])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    request = compiled_model(model.SerializeToString()).create_infer_request()
+    request = compiled_model(model).create_infer_request()
     return lambda: request.infer({"left": left}, share_inputs=True)
 
 

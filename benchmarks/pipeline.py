@@ -161,6 +161,7 @@ def end_to_end(engine: Engine, count: int) -> float:
 
 def openpose(folder: Path) -> dict[str, Callable[[], float]]:
     """Return one run of OpenPose's COCO network on each engine."""
+    import onnx
     import onnxruntime
 
     network = create_model("openpose_coco")
@@ -170,7 +171,7 @@ def openpose(folder: Path) -> dict[str, Callable[[], float]]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = len(os.sched_getaffinity(0))
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    request = compiled_model(path.read_bytes()).create_infer_request()
+    request = compiled_model(onnx.load(path)).create_infer_request()
 
     def in_torch() -> object:
         with torch.inference_mode():

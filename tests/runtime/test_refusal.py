@@ -28,7 +28,7 @@ def graph(operator: str, domain: str = "") -> ModelProto:
 def test_openvino_names_an_operator_that_onnx_has_and_it_has_not() -> None:
     start_session(graph("Det"), "fp32", threads=1)  # ONNX Runtime has it
     with pytest.raises(EngineRefusal, match="No conversion rule found for operations: Det") as raised:
-        read_graph(graph("Det").SerializeToString())
+        read_graph(graph("Det"))
     assert raised.value.operators == ("Det",)
     assert raised.value.reason == "No conversion rule found for operations: Det-18"
     assert raised.value.engine.startswith("OpenVINO 20")

@@ -76,7 +76,7 @@ def share_in_openvino(model: ModelProto) -> Int8Share:
     """Compile a graph with OpenVINO for this CPU and count what its executable graph runs in INT8."""
     import openvino
 
-    compiled = compiled_model(model.SerializeToString())
+    compiled = compiled_model(model)
     integer: set[str] = set()
     for operation in compiled.get_runtime_model().get_ops():
         facts = operation.get_rt_info()

@@ -24,9 +24,11 @@ from limbnet.runtime.onnx_file import Fallback, OnnxNetwork, read_onnx, refuse_s
 from limbnet.runtime.refusal import EngineRefusal
 from limbnet.runtime.signature import Signature
 from limbnet.runtime.trimming import with_trimmed_decoding
+from limbnet.runtime.unsigned import with_unsigned_activations
 
 if TYPE_CHECKING:
     import openvino
+    from onnx import ModelProto
 
 Mode = Literal["latency", "throughput"]
 
@@ -148,18 +150,17 @@ def read_openvino(
 
 def read_network(network: OnnxNetwork, *, static: bool = False) -> openvino.Model:
     """Let OpenVINO read an ONNX network; see `read_openvino`."""
-    model = network.model if static else with_trimmed_decoding(network.model)
-    return read_graph(model.SerializeToString(), f"'{network.path}'")
+    return read_graph(network.model if static else with_trimmed_decoding(network.model), f"'{network.path}'")
 
 
-def read_graph(content: bytes, named: str = "the network") -> openvino.Model:
-    """Let OpenVINO read ONNX content, which errors call `named`.
+def read_graph(model: ModelProto, named: str = "the network") -> openvino.Model:
+    """Let OpenVINO read an ONNX graph, which errors call `named`, with unsigned activations where it has INT8.
 
     Raises:
         EngineRefusal: it cannot.
     """
     try:
-        return openvino_core().read_model(content, b"")
+        return openvino_core().read_model(with_unsigned_activations(model).SerializeToString(), b"")
     except RuntimeError as error:
         raise EngineRefusal(_version(), error, named) from error
 
@@ -169,9 +170,9 @@ def from_network(network: OnnxNetwork, mode: Mode = "latency", threads: int | No
     return OpenVinoEngine(read_network(network), network.info, network.signature, mode=mode, threads=threads)
 
 
-def compiled_model(content: bytes) -> openvino.CompiledModel:
-    """Compile ONNX content for this machine's CPU as `OpenVinoEngine` does."""
-    return compile_network(read_graph(content))
+def compiled_model(model: ModelProto) -> openvino.CompiledModel:
+    """Compile an ONNX graph for this machine's CPU as `OpenVinoEngine` does."""
+    return compile_network(read_graph(model))
 
 
 def openvino_core() -> openvino.Core:

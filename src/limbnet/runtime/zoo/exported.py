@@ -14,7 +14,6 @@ from limbnet.runtime.onnxruntime_engine import start_session
 from limbnet.runtime.openvino_engine import compile_network, read_graph
 from limbnet.runtime.refusal import EngineRefusal
 from limbnet.runtime.signature import Precision
-from limbnet.runtime.unsigned import with_unsigned_activations
 from limbnet.runtime.zoo.network import Tensors
 
 if TYPE_CHECKING:
@@ -85,9 +84,8 @@ def _onnxruntime(graph: ModelProto, precision: Precision, threads: int | None, n
 
 
 def _openvino(graph: ModelProto, precision: Precision, threads: int | None, named: str) -> Run:
-    if precision == "int8":  # OpenVINO 2026.4 takes 1 for the scale of signed integers behind some concatenations
-        graph = with_unsigned_activations(graph)
-    compiled = compile_network(read_graph(graph.SerializeToString(), named), threads=threads)
+    del precision  # the graph's own
+    compiled = compile_network(read_graph(graph, named), threads=threads)
     request, outputs = compiled.create_infer_request(), [value.name for value in graph.graph.output]
 
     def run(values: NDArray[Any]) -> Tensors:
