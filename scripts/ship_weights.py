@@ -23,6 +23,7 @@ import torch
 from limbnet.devices import set_threads
 from limbnet.evaluation.bootstrap import bootstrap_ap
 from limbnet.evaluation.dataset import evaluate_dataset, load_test_data
+from limbnet.models.bodyposenet import first_stages
 from limbnet.models.checkpoint import load_model, save_model
 from limbnet.models.info import ModelInfo
 from limbnet.runtime.predictor import PoseEstimator
@@ -72,11 +73,15 @@ def main() -> None:
     parser.add_argument("-i", "--inference_spec", type=Path, help="its thresholds are the file's")
     parser.add_argument("--size", action="append", required=True, help="H,W or H,W:fit mode; the first is the default")
     parser.add_argument("--data", required=True, help="what it was trained on, in words")
+    parser.add_argument("--stages", type=int, help="leave out what comes after so many stages")
     parser.add_argument("--note", default="", help="what else must be said")
     args = parser.parse_args()
     set_threads()
     spec = load_dataset_spec(args.dataset_spec)
     loaded = load_model(args.model)
+    if args.stages is not None:
+        told = loaded.info.spec | {"model": loaded.info.spec["model"] | {"stages": args.stages}}
+        loaded = replace(loaded, model=first_stages(loaded.model, args.stages), info=replace(loaded.info, spec=told))
     sides = args.size[0].partition(":")[0].split(",")
     thresholds = load_inference_spec(args.inference_spec).thresholds() if args.inference_spec else {}
     decoder = replace(loaded.info.decoder, **thresholds)

@@ -12,7 +12,7 @@ from torch import nn
 
 from limbnet.errors import ModelFileError
 from limbnet.models.backbones import BACKBONES
-from limbnet.models.bodyposenet import BodyPoseNet, build_from_architecture, build_model
+from limbnet.models.bodyposenet import BodyPoseNet, build_from_architecture, build_model, first_stages
 from limbnet.models.efficientnet import LITE0_STAGES, lite0_blocks
 from limbnet.models.layers import LayerBuilder, LopsidedConv2d
 from limbnet.models.pretrained import load_pretrained
@@ -55,6 +55,28 @@ def test_padding_never_depends_on_the_size() -> None:
     even, odd = torch.randn(1, 1, 8, 8), torch.randn(1, 1, 7, 7)
     torch.testing.assert_close(conv(even), plain(even), rtol=0, atol=0)
     torch.testing.assert_close(conv(odd), plain(F.pad(odd, (0, 1, 0, 1))), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("stages", [1, 2, 3])
+def test_the_first_stages_alone_say_what_they_said(stages: int) -> None:
+    whole = light(stages=3)
+    for stage in whole.stages:  # fresh outputs are nearly alike
+        for name in (*stage.heat.out.names, *stage.paf.out.names):
+            nn.init.normal_(whole[name].weight)
+    short = first_stages(whole, stages).eval()
+    images = torch.randn(1, 3, 32, 48)
+    expected, found = whole(images), short(images)
+    assert len(found.heatmaps) == stages
+    for ours, theirs in zip((*found.heatmaps, *found.pafs), (*expected.heatmaps[:stages], *expected.pafs[:stages]),
+                            strict=True):  # fmt: skip
+        assert torch.equal(ours, theirs)
+    build_from_architecture(short.architecture, ARROW).load_state_dict(short.state_dict())
+
+
+@pytest.mark.parametrize("stages", [0, 4])
+def test_stages_that_are_not_there_cannot_be_kept(stages: int) -> None:
+    with pytest.raises(ModelFileError, match=f"cannot be cut to {stages} stages"):
+        first_stages(light(stages=3), stages)
 
 
 @pytest.mark.parametrize("output_stride", [4, 8])

@@ -7,7 +7,7 @@ values of `BodyPoseNet.architecture`. Both know the joints only through the `Ske
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -277,6 +277,28 @@ def build_from_architecture(architecture: Mapping[str, Any], skeleton: Skeleton)
     if problems:
         raise ModelFileError("The described network cannot be built:\n  " + "\n  ".join(problems))
     return BodyPoseNet(design, skeleton, channels=channels)
+
+
+def first_stages(model: BodyPoseNet, stages: int) -> BodyPoseNet:
+    """Return a network of the first stages alone, with copies of their weights: its maps are those of the last of them.
+
+    Raises:
+        ModelFileError: the network has fewer stages, or the class needs more.
+    """
+    design = replace(model.design, stages=stages)
+    problems = design.problems()
+    if problems or stages > len(model.stages):
+        reason = "; ".join(problems) or f"it has {len(model.stages)}"
+        raise ModelFileError(f"The network cannot be cut to {stages} stages: {reason}.")
+    last = model.stages[stages - 1]
+    here = {"heatmap_out": last.heat.out.names[0], "paf_out": last.paf.out.names[0]}
+    with torch.device("meta"):
+        names = BodyPoseNet(design, model.skeleton).conv_layers()
+    channels = {name: model.conv_layers()[here.get(name, name)].out_channels for name in names}
+    short = BodyPoseNet(design, model.skeleton, channels=channels)
+    for name, layer in short.items():
+        layer.load_state_dict(model[here.get(name, name)].state_dict())
+    return short
 
 
 def initialise(model: BodyPoseNet, kernel_initializer: str = "random_normal") -> None:
