@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from limbnet.commands import flags
 from limbnet.devices import set_threads
 from limbnet.evaluation.bootstrap import bootstrap_ap
 from limbnet.evaluation.dataset import evaluate_dataset, load_test_data
@@ -33,11 +34,16 @@ from limbnet.specs.inference import InferenceSpec
 from limbnet.specs.load import load_dataset_spec, load_inference_spec
 
 
-def measure(path: Path, spec: DatasetSpec, size: str) -> dict[str, Any]:
+def measure(path: Path, spec: DatasetSpec, size: str, scales: tuple[float, ...]) -> dict[str, Any]:
     """Return AP, AP50, AR and the interval of AP of a model file at a size written `H,W` or `H,W:fit mode`."""
     sides, _, mode = size.partition(":")
     height, width = (int(side) for side in sides.split(","))
-    settings = {"input_shape": (height, width), "keep_aspect_ratio_mode": mode or "adjust_network_input"}
+    settings: dict[str, Any] = {
+        "input_shape": (height, width),
+        "keep_aspect_ratio_mode": mode or "adjust_network_input",
+        "multi_scale_inference": True,
+        "scales": scales,
+    }
     loaded = load_model(path)
     engine = TorchEngine(loaded.model, loaded.info, torch.device("cpu"))
     estimator = PoseEstimator.from_spec(engine, InferenceSpec.model_validate(settings))
@@ -49,6 +55,7 @@ def measure(path: Path, spec: DatasetSpec, size: str) -> dict[str, Any]:
         "pictures": len(scores.images),
         "input_size": [height, width],
         "fit_mode": settings["keep_aspect_ratio_mode"],
+        "scales": list(scales),
         "AP": round(interval.value, 4),
         "AP_interval_95": [round(interval.low, 4), round(interval.high, 4)],
         "AP50": round(float(scores.values[1]), 4),
@@ -73,6 +80,7 @@ def main() -> None:
     parser.add_argument("-i", "--inference_spec", type=Path, help="its thresholds are the file's")
     parser.add_argument("--size", action="append", required=True, help="H,W or H,W:fit mode; the first is the default")
     parser.add_argument("--data", required=True, help="what it was trained on, in words")
+    parser.add_argument("--scales", type=flags.scales, default=(1.0,), help="what the file averages over by default")
     parser.add_argument("--stages", type=int, help="leave out what comes after so many stages")
     parser.add_argument("--note", default="", help="what else must be said")
     args = parser.parse_args()
@@ -85,11 +93,12 @@ def main() -> None:
     sides = args.size[0].partition(":")[0].split(",")
     thresholds = load_inference_spec(args.inference_spec).thresholds() if args.inference_spec else {}
     decoder = replace(loaded.info.decoder, **thresholds)
-    info = replace(loaded.info, input_size=(int(sides[0]), int(sides[1])), decoder=decoder)
+    info = replace(loaded.info, input_size=(int(sides[0]), int(sides[1])), scales=args.scales, decoder=decoder)
     with TemporaryDirectory() as folder:
         rounded = Path(folder) / "rounded.tlt"
         save_model(rounded, loaded.model, info, dtype=torch.float16)
-        measured = [measure(rounded, spec, size) for size in args.size]
+        asked = [(args.size[0], args.scales)] if args.scales != (1.0,) else []
+        measured = [measure(rounded, spec, *one) for one in (*asked, *((size, (1.0,)) for size in args.size))]
     extra = seen_pictures(loaded.info) | {
         "name": args.output.stem,
         "kernels": "float16",

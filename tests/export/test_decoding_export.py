@@ -144,14 +144,17 @@ def test_a_float_file_becomes_int8_or_half_and_decodes_on(network: OnnxNetwork, 
         assert not {node.op_type for node in part} & {"QuantizeLinear", "DequantizeLinear"}
 
 
-def test_a_graph_that_cannot_complete_people_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_graph_that_cannot_complete_people_or_average_scales_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path, weak = tmp_path / "model.tlt", replace(EASY, weak_heatmap_threshold=0.03)
-    save_model(path, lively_model(), ModelInfo(STICK, input_size=(64, 96), decoder=weak))
-    for decode, built_in in (("none", 0.03), ("peaks", None)):
+    save_model(path, lively_model(), ModelInfo(STICK, input_size=(64, 96), decoder=weak, scales=(0.5, 1.0)))
+    for decode, built_in, scales in (("none", 0.03, (0.5, 1.0)), ("peaks", None, (1.0,))):
         caplog.clear()
         export_file(path, tmp_path / f"{decode}.onnx", ExportSettings(decode=decode, threads=1))
-        assert load_engine(tmp_path / f"{decode}.onnx").info.decoder.weak_heatmap_threshold == built_in
-        assert ("fewer joints" in caplog.text) == (decode == "peaks")
+        info = load_engine(tmp_path / f"{decode}.onnx").info
+        assert (info.decoder.weak_heatmap_threshold, info.scales) == (built_in, scales)
+        assert ("fewer joints" in caplog.text) == ("sees scale 1 alone" in caplog.text) == (decode == "peaks")
 
 
 def test_what_such_a_file_cannot_do(int8_file: Path) -> None:

@@ -20,7 +20,13 @@ from limbnet.models.checkpoint import load_model, save_model
 from limbnet.models.info import ModelInfo
 from limbnet.skeleton import BODY_18
 
-INFO = ModelInfo(BODY_18, input_size=(288, 384), decoder=DecoderSettings(heatmap_threshold=0.2), spec={"a": [1, None]})
+INFO = ModelInfo(
+    BODY_18,
+    input_size=(288, 384),
+    scales=(0.5, 1.0),
+    decoder=DecoderSettings(heatmap_threshold=0.2),
+    spec={"a": [1, None]},
+)
 
 
 def same_weights(first, second):
@@ -236,3 +242,10 @@ def test_a_full_disk_leaves_the_earlier_file(small, tmp_path, monkeypatch):
         save_model(tmp_path / "m", make_model(width=0.05, stages=3), INFO)
     assert (tmp_path / "m").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def test_older_files_know_one_scale() -> None:
+    content = INFO.to_dict()
+    assert ModelInfo.from_dict(content) == INFO
+    del content["scales"]
+    assert ModelInfo.from_dict(content).scales == (1.0,)

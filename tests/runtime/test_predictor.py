@@ -165,6 +165,19 @@ def test_what_the_spec_does_not_say_comes_from_the_model() -> None:
     assert PoseEstimator.from_spec(oracle, InferenceSpec(weak_heatmap_threshold=False)).settings == decoder
 
 
+def test_scales_are_the_models_own_unless_something_else_is_said() -> None:
+    oracle = Oracle()
+    assert PoseEstimator(oracle).scales == (1.0,)
+    oracle.info = replace(oracle.info, scales=(1.0, 0.5))
+    assert PoseEstimator(oracle).scales == PoseEstimator.from_spec(oracle, InferenceSpec()).scales == (0.5, 1.0)
+    assert PoseEstimator(oracle, scales=(1.0,)).scales == (1.0,)
+    assert PoseEstimator.from_spec(oracle, InferenceSpec(multi_scale_inference=False)).scales == (1.0,)
+    several = InferenceSpec(multi_scale_inference=True, scales=(1.0, 2.0))
+    assert PoseEstimator.from_spec(oracle, several).scales == (1.0, 2.0)
+    assert PoseEstimator.from_spec(oracle, several, scales=(0.75,)).scales == (0.75,)
+    assert PoseEstimator.from_spec(oracle, several, scales=None).scales == (1.0, 2.0)
+
+
 def test_thresholds_are_honoured(picture: NDArray[np.uint8]) -> None:
     """Quirk of the original: it read them and went on with 0.1 and 0.05."""
     oracle = knowing(picture, (368, 368), "adjust_network_input", (1.0,), False)

@@ -153,7 +153,7 @@ class Runner:
         self.engine, self.case, self.clock = engine, case, clock
         self.gives_maps = True
         self._pictures: Iterator[Path] = cycle(pictures)
-        self._estimator = PoseEstimator(engine, input_size=case.size, fit_mode="pad_image_input")
+        self._estimator = PoseEstimator(engine, input_size=case.size, fit_mode="pad_image_input", scales=(1.0,))
 
     def stages(self) -> dict[str, float]:
         """Take the next batch through the stages and return the seconds of each.

@@ -31,6 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine", choices=sorted(ENGINES), help="runtime; without it the one that suits the model file"
     )
     flags.threads(parser)
+    parser.add_argument(
+        "--scales", type=flags.scales, metavar="S,...",
+        help="average over these factors on the input size: 1 (fastest), 0.5,1; without it the spec's, or the model's",
+    )  # fmt: skip
     parser.add_argument("--flip", action="store_true", help="average with the mirrored picture (slower, more accurate)")
 
 
@@ -48,7 +52,7 @@ def open_estimator(args: argparse.Namespace) -> tuple[PoseEstimator, dict[str, A
         output_stage=spec.output_stage_to_use,
         fallback=lambda: info_from_train_spec(spec, model),
     )
-    return PoseEstimator.from_spec(engine, spec, flip=args.flip), written
+    return PoseEstimator.from_spec(engine, spec, scales=args.scales, flip=args.flip), written
 
 
 def warn_about(result: Result[Any]) -> None:

@@ -202,6 +202,17 @@ def input_size(text: str) -> tuple[int, int]:
     return positive(parts[0]), positive(parts[1])
 
 
+def scales(text: str) -> tuple[float, ...]:
+    """Parse `0.5,1`: factors on the input size, above 0 and at most 16."""
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if not found or not all(0 < scale <= 16 for scale in found):
+        raise argparse.ArgumentTypeError(f"found '{text}', expected factors above 0 and at most 16, such as 0.5,1")
+    return found
+
+
 def byte_count(text: str) -> int:
     """Read `2147483648` or, as the manual writes it, `1<<30`."""
     base, shift, power = text.replace("(", "").replace(")", "").partition("<<")

@@ -61,7 +61,7 @@ class AccuracyLimit:
 
 def strict_scores(engine: Engine, data: TestData, size: tuple[int, int]) -> KeypointScores:
     """Return the scores of an engine with padded pictures of one size."""
-    estimator = PoseEstimator(engine, input_size=size, fit_mode="pad_image_input")
+    estimator = PoseEstimator(engine, input_size=size, fit_mode="pad_image_input", scales=(1.0,))
     with progress() as bars:
         task = bars.add_task(f"evaluate {engine.name}", total=len(data.images))
         return evaluate_dataset(estimator, data, lambda *_: bars.advance(task)).scores

@@ -17,7 +17,6 @@ from limbnet import __version__
 from limbnet.console import progress
 from limbnet.data.calibration import TensorFile, choose_pictures, find_pictures, fit_strictly, normalised
 from limbnet.data.pictures import read_picture
-from limbnet.decode.settings import DecoderSettings
 from limbnet.encryption import seal
 from limbnet.errors import ModelFileError, UsageError
 from limbnet.export.accuracy import AccuracyLimit
@@ -201,8 +200,7 @@ def export_file(
     calibration = calibration or Calibration()
     size = settings.size or loaded.info.input_size
     check_input_size(size, loaded.info.stride)
-    decoder = _decoder(loaded.info.decoder, settings)
-    info = replace(loaded.info, input_size=size, version=__version__, decoder=decoder)
+    info = replace(_as_decoded(loaded.info, settings), input_size=size, version=__version__)
     source = None
     if settings.precision == "int8":
         source = find_source(calibration, size, info, model_hash(loaded.model, info))
@@ -275,17 +273,25 @@ def _rank(
         )
 
 
-def _decoder(decoder: DecoderSettings, settings: ExportSettings) -> DecoderSettings:
-    """Return the decoder's settings for the file: a graph that decodes by itself does not complete people."""
-    decoder = replace(decoder, max_peaks=settings.max_peaks or decoder.max_peaks)
-    if settings.decode == "none" or decoder.weak_heatmap_threshold is None:
-        return decoder
-    log.warning(
-        "People are not completed from peaks fainter than heatmap_threshold inside a graph: with --decode %s they have "
-        "fewer joints than with --decode none.",
-        settings.decode,
-    )
-    return replace(decoder, weak_heatmap_threshold=None)
+def _as_decoded(info: ModelInfo, settings: ExportSettings) -> ModelInfo:
+    """Return what the file says of its decoding: a graph that decodes by itself sees one scale and completes nobody."""
+    info = replace(info, decoder=replace(info.decoder, max_peaks=settings.max_peaks or info.decoder.max_peaks))
+    if settings.decode == "none":
+        return info
+    if info.decoder.weak_heatmap_threshold is not None:
+        log.warning(
+            "People are not completed from peaks fainter than heatmap_threshold inside a graph: with --decode %s they "
+            "have fewer joints than with --decode none.",
+            settings.decode,
+        )
+    if info.scales != (1.0,):
+        log.warning(
+            "Maps of several scales are not averaged inside a graph: with --decode %s the model sees scale 1 alone, "
+            "with --decode none %s.",
+            settings.decode,
+            ", ".join(f"{scale:g}" for scale in info.scales),
+        )
+    return replace(info, decoder=replace(info.decoder, weak_heatmap_threshold=None), scales=(1.0,))
 
 
 def _engines(

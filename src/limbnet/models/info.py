@@ -21,6 +21,7 @@ class ModelInfo:
         fit_mode: how pictures are fitted to the input by default.
         image_scale, image_offset: per channel, the network sees value / scale - offset of RGB values 0 to 255.
         colour_order: order of the input's channels.
+        scales: factors on the input size; the maps of a picture at all of them are averaged by default.
         decoder: settings that turn maps into people.
         spec: the resolved training spec, for the record.
         version: limbnet version that wrote the file.
@@ -34,6 +35,7 @@ class ModelInfo:
     image_scale: tuple[float, float, float] = (256.0, 256.0, 256.0)
     image_offset: tuple[float, float, float] = (0.5, 0.5, 0.5)
     colour_order: Literal["rgb", "bgr"] = "rgb"
+    scales: tuple[float, ...] = (1.0,)
     decoder: DecoderSettings = field(default_factory=DecoderSettings)
     spec: dict[str, Any] = field(default_factory=dict)
     version: str = ""
@@ -49,6 +51,7 @@ class ModelInfo:
             "image_scale": list(self.image_scale),
             "image_offset": list(self.image_offset),
             "colour_order": self.colour_order,
+            "scales": list(self.scales),
             "decoder": self.decoder.to_dict(),
             "spec": self.spec,
             "version": self.version,
@@ -69,6 +72,7 @@ class ModelInfo:
             image_scale=(scale[0], scale[1], scale[2]),
             image_offset=(offset[0], offset[1], offset[2]),
             colour_order=content["colour_order"],
+            scales=tuple(float(value) for value in content.get("scales", (1.0,))),  # older files know one scale
             decoder=DecoderSettings.from_dict(content["decoder"]),
             spec=dict(content["spec"]),
             version=str(content["version"]),

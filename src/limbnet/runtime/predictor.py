@@ -76,7 +76,7 @@ class PoseEstimator:
         input_size: (height, width) of the network's input, multiples of its stride; the model's own when None.
         fit_mode: how pictures are fitted to it (see `limbnet.geometry.fit`); the model's own when None.
         settings: the decoder's thresholds; the model's own when None.
-        scales: factors on `input_size`; the maps of all of them are averaged.
+        scales: factors on `input_size`; the maps of all of them are averaged; the model's own when None.
         flip: average with the mirrored picture too.
         loaders: threads that read pictures in `stream`; None chooses by the machine.
 
@@ -95,7 +95,7 @@ class PoseEstimator:
         input_size: tuple[int, int] | None = None,
         fit_mode: FitMode | None = None,
         settings: DecoderSettings | None = None,
-        scales: Sequence[float] = (1.0,),
+        scales: Sequence[float] | None = None,
         flip: bool = False,
         loaders: int | None = None,
     ) -> None:
@@ -103,7 +103,7 @@ class PoseEstimator:
         self.input_size = input_size or engine.fixed_size or engine.info.input_size
         self.fit_mode: FitMode = fit_mode or engine.info.fit_mode
         self.settings = settings or engine.info.decoder
-        self.scales = tuple(sorted(float(scale) for scale in scales)) or (1.0,)
+        self.scales = tuple(sorted(float(s) for s in (engine.info.scales if scales is None else scales))) or (1.0,)
         self.flip = flip
         self.loaders = loaders or max(1, min(8, available_cores() // 2 + 1))
         if self.scales[0] <= 0:
@@ -119,11 +119,11 @@ class PoseEstimator:
         options: dict[str, Any] = {
             "input_size": spec.input_shape,
             "settings": replace(engine.info.decoder, **spec.thresholds()),
-            "scales": spec.scales if spec.multi_scale_inference else (1.0,),
+            "scales": {None: None, True: spec.scales, False: (1.0,)}[spec.multi_scale_inference],
         }
         if "keep_aspect_ratio_mode" in spec.model_fields_set:
             options["fit_mode"] = spec.keep_aspect_ratio_mode or "stretch"
-        return cls(engine, **(options | overrides))
+        return cls(engine, **(options | {name: value for name, value in overrides.items() if value is not None}))
 
     @property
     def info(self) -> ModelInfo:

@@ -41,7 +41,7 @@ class InferenceSpec(Section):
         None, description="peaks down to this complete people who lack the joint; false: they do not"
     )
     paf_threshold: Threshold | None = None
-    multi_scale_inference: bool = False
+    multi_scale_inference: bool | None = Field(None, description="false: one scale; absent: the model's own")
     scales: tuple[Scale, ...] = Field((0.5, 1.0, 1.5, 2.0), min_length=1)
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
