@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ import yaml
 from numpy.typing import NDArray
 
 from limbnet.decode.peaks import find_peaks
-from limbnet.evaluation.bootstrap import bootstrap_ap
+from limbnet.errors import LimbnetError
+from limbnet.evaluation.bootstrap import bootstrap_ap, draw_weights
 from limbnet.evaluation.coco import KeypointScores
 from limbnet.evaluation.dataset import TestData, evaluate_dataset, load_test_data
 from limbnet.files import write_text
@@ -56,8 +58,9 @@ def changed(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
 class Measured:
     """What one network does on a dataset: its scores, and (N, 2) how many joints of each picture it found, of how many.
 
-    A labelled joint counts as found where the heatmap of its kind has a peak at a similarity of 0.5 or better (COCO's
-    OKS of one joint), whoever it is given to. Short trainings find joints long before they find people.
+    A labelled joint counts as found where the heatmap of its kind has a peak above half of the decoder's threshold at a
+    similarity of 0.5 or better (COCO's OKS of one joint), whoever it is given to. Short trainings find joints long
+    before they find people.
     """
 
     scores: KeypointScores
@@ -96,18 +99,12 @@ def _found(estimator: PoseEstimator, data: TestData, number: int) -> tuple[int, 
     return found, labelled
 
 
-def draws(pictures: int, count: int = 1000) -> list[NDArray[np.int64]]:
-    """Return how often each picture is drawn, in `count` bootstrap draws that are the same for every network."""
-    rng = np.random.default_rng(0)
-    return [np.bincount(rng.integers(0, pictures, pictures), minlength=pictures) for _ in range(count)]
-
-
 def row(one: Measured, whole: Measured | None) -> str:
     """Return a network's cells of the table: AP, joints found, and their difference to another network's, paired."""
     cells = [str(bootstrap_ap(one.scores)), f"{one.share():.3f}"]
     if whole is None:
         return " | ".join([*cells, ""])
-    each = [one.share(drawn) - whole.share(drawn) for drawn in draws(len(one.joints))]
+    each = [one.share(drawn) - whole.share(drawn) for drawn in draw_weights(len(one.joints), 1000)]
     low, high = np.quantile(each, [0.025, 0.975])
     return " | ".join([*cells, f"{one.share() - whole.share():+.3f} [{low:+.3f}, {high:+.3f}]"])
 
@@ -118,7 +115,12 @@ def main() -> None:
     parser.add_argument("ablations", type=Path, help="YAML: base, inference, dataset, always, changes")
     parser.add_argument("-r", "--results_dir", type=Path, required=True, help="a folder for each run, and table.md")
     args = parser.parse_args()
+    if not args.ablations.is_file():
+        parser.error(f"there is no file '{args.ablations}'")
     plan = yaml.safe_load(args.ablations.read_text())
+    lacking = {"base", "inference", "dataset", "always", "changes"} - set(plan if isinstance(plan, dict) else ())
+    if lacking:
+        parser.error(f"'{args.ablations}' lacks {', '.join(sorted(lacking))}")
     beside = args.ablations.parent
     base = yaml.safe_load(resolved(load_train_spec(beside / plan["base"])))
     whole: Measured | None = None
@@ -136,4 +138,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except LimbnetError as error:
+        sys.exit(str(error))

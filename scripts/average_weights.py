@@ -10,10 +10,12 @@ are averaged like the weights; skeleton, settings and spec are those of the last
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import torch
 
+from limbnet.errors import LimbnetError
 from limbnet.models.checkpoint import load_model, save_model
 
 
@@ -38,4 +40,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except LimbnetError as error:
+        sys.exit(str(error))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +23,7 @@ import torch
 
 from limbnet.commands import flags
 from limbnet.devices import set_threads
+from limbnet.errors import LimbnetError
 from limbnet.evaluation.bootstrap import bootstrap_ap
 from limbnet.evaluation.dataset import evaluate_dataset, load_test_data
 from limbnet.models.bodyposenet import first_stages
@@ -113,4 +115,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except LimbnetError as error:
+        sys.exit(str(error))

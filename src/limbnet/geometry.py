@@ -24,6 +24,9 @@ FitMode = Literal["adjust_network_input", "pad_image_input", "stretch"]
 
 PAD_COLOUR = 128
 
+#: The largest factor on the input size that a picture is looked at with.
+LARGEST_SCALE = 16
+
 
 @dataclass(frozen=True)
 class Affine:

@@ -116,7 +116,8 @@ def test_scales_can_be_asked_for(
     folder: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ("-m", tiny_model, "--input", folder / "c.png", "-r", tmp_path / "1")
-    assert run(*words, "--scales", "0.5,1") == 0
+    assert main(["inference", *map(str, words), "--device", "cpu", "--scales", "0.5,1", "--flip"]) == 0
+    assert "with torch fp32 on cpu at scales 0.5, 1, mirrored too" in capsys.readouterr().err
     for wrong in ("0,1", "17", "big", "1,,2"):
         assert run(*words, "--scales", wrong) == 2
         assert f"found '{wrong}', expected factors above 0 and at most 16" in capsys.readouterr().err

@@ -238,7 +238,9 @@ def test_pictures_from_one_pixel_to_very_long_ones(tiny_model: Path, caplog: pyt
     ("options", "words"),
     [
         ({"input_size": (100, 96)}, r"100x96.*multiple of the stride 8(.|\n)*104x96|96x96"),
-        ({"scales": (0.0, 1.0)}, "scales holds 0.0"),
+        ({"scales": (0.0, 1.0)}, "scales holds 0"),
+        ({"scales": (1.0, float("nan"))}, "scales holds nan"),
+        ({"scales": (1.0, 1e9)}, "at most 16"),
         ({"fit_mode": "squeeze"}, "squeeze"),
     ],
 )

@@ -55,6 +55,13 @@ def open_estimator(args: argparse.Namespace) -> tuple[PoseEstimator, dict[str, A
     return PoseEstimator.from_spec(engine, spec, scales=args.scales, flip=args.flip), written
 
 
+def described(estimator: PoseEstimator) -> str:
+    """Say what looks at pictures, and how often: `onnxruntime int8 on cpu at scales 0.5, 1, mirrored too`."""
+    engine, scales = estimator.engine, estimator.scales
+    several = "" if scales == (1.0,) else f" at scales {', '.join(f'{scale:g}' for scale in scales)}"
+    return f"{engine.name} on {engine.device}{several}{', mirrored too' if estimator.flip else ''}"
+
+
 def warn_about(result: Result[Any]) -> None:
     """Log what went wrong with one picture, in one line each."""
     for sentence in result.warnings:

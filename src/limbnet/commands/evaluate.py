@@ -56,6 +56,8 @@ def run(args: argparse.Namespace) -> None:
             "people": len(evaluation.results),
             "engine": estimator.engine.name,
             "device": estimator.engine.device,
+            "scales": list(estimator.scales),
+            "flip": estimator.flip,
         }
         if args.bootstrap:
             interval = bootstrap_ap(scores, draws=args.bootstrap)
@@ -99,7 +101,7 @@ def evaluate(
     """
     data = load_test_data(dataset_spec, estimator.skeleton)
     count = counted(len(data.images), "picture")
-    log.info("Evaluating %s with %s on %s", count, estimator.engine.name, estimator.engine.device)
+    log.info("Evaluating %s with %s", count, estimator_flags.described(estimator))
     with (
         open_detections(results_dir / "detections.json", estimator.skeleton, inference_spec or {}) as detections,
         progress("{task.fields[people]} people") as bars,

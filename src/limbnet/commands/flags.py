@@ -203,13 +203,16 @@ def input_size(text: str) -> tuple[int, int]:
 
 
 def scales(text: str) -> tuple[float, ...]:
-    """Parse `0.5,1`: factors on the input size, above 0 and at most 16."""
+    """Parse `0.5,1`: factors on the input size, above 0 and at most `LARGEST_SCALE`."""
+    from limbnet.geometry import LARGEST_SCALE
+
     try:
         found = tuple(float(part) for part in text.split(","))
     except ValueError:
         found = ()
-    if not found or not all(0 < scale <= 16 for scale in found):
-        raise argparse.ArgumentTypeError(f"found '{text}', expected factors above 0 and at most 16, such as 0.5,1")
+    if not found or not all(0 < scale <= LARGEST_SCALE for scale in found):
+        wanted = f"factors above 0 and at most {LARGEST_SCALE}, such as 0.5,1"
+        raise argparse.ArgumentTypeError(f"found '{text}', expected {wanted}")
     return found
 
 

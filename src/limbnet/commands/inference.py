@@ -111,7 +111,7 @@ def inference(
     """
     report = Report()
     count = counted(len(pictures), "picture")
-    log.info("Looking at %s with %s on %s", count, estimator.engine.name, estimator.engine.device)
+    log.info("Looking at %s with %s", count, estimator_flags.described(estimator))
     with (
         open_detections(
             results_dir / "detections.json", estimator.skeleton, inference_spec or {}, pictures.extra

@@ -75,7 +75,7 @@ def bootstrap_ap(
     scores: KeypointScores, *, draws: int = 1000, level: float = 0.95, area: str = "all", seed: int = 0
 ) -> Interval:
     """Return AP with its bootstrap interval over pictures."""
-    values = [average_precision(scores, area, weights) for weights in _weights(len(scores.images), draws, seed)]
+    values = [average_precision(scores, area, weights) for weights in draw_weights(len(scores.images), draws, seed)]
     return _interval(average_precision(scores, area), values, level)
 
 
@@ -102,11 +102,11 @@ def bootstrap_difference(
     def difference(weights: NDArray[np.int64] | None) -> float:
         return average_precision(second, area, weights) - average_precision(first, area, weights)
 
-    values = [difference(weights) for weights in _weights(len(first.images), draws, seed)]
+    values = [difference(weights) for weights in draw_weights(len(first.images), draws, seed)]
     return _interval(difference(None), values, level)
 
 
-def _weights(images: int, draws: int, seed: int) -> Iterator[NDArray[np.int64]]:
+def draw_weights(images: int, draws: int, seed: int = 0) -> Iterator[NDArray[np.int64]]:
     """Yield how often each picture is drawn, (N,) numbers that add up to N."""
     random = np.random.default_rng(seed)
     for _ in range(draws):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from limbnet.decode.settings import DecoderSettings
 from limbnet.devices import available_cores
 from limbnet.errors import LimbnetError, SpecError
-from limbnet.geometry import Fit, FitMode, fit
+from limbnet.geometry import LARGEST_SCALE, Fit, FitMode, fit
 from limbnet.models.info import ModelInfo
 from limbnet.poses import Poses
 from limbnet.runtime.candidates import check_settings
@@ -106,8 +106,10 @@ class PoseEstimator:
         self.scales = tuple(sorted(float(s) for s in (engine.info.scales if scales is None else scales))) or (1.0,)
         self.flip = flip
         self.loaders = loaders or max(1, min(8, available_cores() // 2 + 1))
-        if self.scales[0] <= 0:
-            raise SpecError(f"scales holds {self.scales[0]}.", "Scales are factors on the input size, above 0.")
+        for scale in self.scales:
+            if not 0 < scale <= LARGEST_SCALE:  # a model file may say anything, not-a-number too
+                said = f"Scales are factors on the input size, above 0 and at most {LARGEST_SCALE}."
+                raise SpecError(f"scales holds {scale:g}.", said)
         fit(self.input_size, self.input_size, self.fit_mode, self.info.stride)  # refuses what cannot be
         if engine.decode != "none":
             self._check_decoding()

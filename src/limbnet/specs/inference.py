@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Strict, Tag
 
+from limbnet.geometry import LARGEST_SCALE
 from limbnet.specs.base import Section, without_effect
 
 Side = Annotated[int, Field(gt=0, le=16384)]
@@ -17,7 +18,7 @@ OptionalThreshold = Annotated[
     Annotated[Literal[False], Tag("off")] | Annotated[Threshold, Strict(), Tag("threshold")],
     Discriminator(lambda value: "off" if value is False else "threshold"),
 ]
-Scale = Annotated[float, Field(gt=0, le=16)]
+Scale = Annotated[float, Field(gt=0, le=LARGEST_SCALE)]
 
 
 class InferenceSpec(Section):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from limbnet.errors import nearest
 from limbnet.models.zoo.catalogue import CATALOGUE, ZooEntry
 from limbnet.specs.base import Section
+from limbnet.specs.inference import Scale
 
 #: What `model` says of limbnet's own files: checkpoints and exports of `train`, `prune`, `export` and `convert`.
 OWN_MODEL = "limbnet"
@@ -20,8 +21,6 @@ StudyEngine = Literal["torch", "onnxruntime", "openvino", "onnxruntime-tensorrt"
 
 #: Runtimes of published networks.
 ZOO_ENGINES: tuple[StudyEngine, ...] = ("torch", "onnxruntime", "openvino")
-
-Scale = Annotated[float, Field(gt=0, le=16)]
 
 
 class SyntheticBoxes(Section):
