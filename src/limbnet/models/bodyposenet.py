@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbnet.errors import ModelFileError, SpecError, UsageError
@@ -49,6 +50,7 @@ class Design:
     use_self_attention: bool
     use_bias: bool
     output_stride: int = 8
+    image_pyramid_levels: int = 1
 
     def problems(self) -> list[str]:
         """List what cannot be built, one line each."""
@@ -57,6 +59,10 @@ class Design:
             problems.append(f"class '{self.class_name}' is none of BpNetLiteModel, BpNetModel, BpNetLightModel")
         if self.output_stride not in ((4, 8) if self.architecture == "efficientnet_lite0" else (8,)):
             problems.append(f"output_stride is {self.output_stride}; efficientnet_lite0 has 4 and 8, others 8")
+        if self.image_pyramid_levels not in ((1, 2, 3) if self.class_name == "BpNetLightModel" else (1,)):
+            problems.append(
+                f"image_pyramid_levels is {self.image_pyramid_levels}; BpNetLightModel has 1 to 3, others 1"
+            )
         if not 1 <= self.stages <= 7:
             problems.append(f"{self.stages} stages; 2 to 7 are possible")
         for name in ("stage1_kernel_sizes", "stageT_kernel_sizes"):
@@ -156,6 +162,9 @@ class BodyPoseNet(nn.ModuleDict):
     def forward(self, images: Tensor) -> StageMaps:
         """Compute the maps of every stage.
 
+        With several levels the network looks at the picture, at its half and at its quarter with the same weights, and
+        averages what it sees at the size of the first (an image pyramid): small people show in one, large in another.
+
         Args:
             images: (B, 3, H, W) float, RGB, normalised (value / scale - offset); H and W are multiples of the stride.
 
@@ -164,6 +173,19 @@ class BodyPoseNet(nn.ModuleDict):
         """
         if not torch.compiler.is_compiling():
             self._check_size(images)
+        maps = self._maps(images)
+        for level in range(1, self.design.image_pyramid_levels):
+            images = F.avg_pool2d(images, 2)
+            coarser = self._maps(images)
+            maps = StageMaps(
+                [_finer(low, 2**level, high) for low, high in zip(coarser.heatmaps, maps.heatmaps, strict=True)],
+                [_finer(low, 2**level, high) for low, high in zip(coarser.pafs, maps.pafs, strict=True)],
+            )
+        share = 1 / self.design.image_pyramid_levels
+        return maps if share == 1 else StageMaps([x * share for x in maps.heatmaps], [x * share for x in maps.pafs])
+
+    def _maps(self, images: Tensor) -> StageMaps:
+        """Compute the maps of every stage at one level of the image pyramid."""
         features = self.reduction(self, self.backbone(self, images))
         heatmaps: list[Tensor] = []
         pafs: list[Tensor] = []
@@ -239,6 +261,7 @@ def build_model(spec: ModelSpec, skeleton: Skeleton) -> BodyPoseNet:
         use_self_attention=spec.use_self_attention,
         use_bias=spec.use_bias,
         output_stride=backbone.output_stride,
+        image_pyramid_levels=spec.image_pyramid_levels,
     )
     problems = design.problems()
     for key, found, expected, reason in (
@@ -324,6 +347,15 @@ def initialise(model: BodyPoseNet, kernel_initializer: str = "random_normal") ->
             nn.init.normal_(conv.weight, std=0.01)
         if conv.bias is not None:
             nn.init.zeros_(conv.bias)
+
+
+def _finer(coarse: Tensor, factor: int, fine: Tensor) -> Tensor:
+    """Enlarge the maps of a halved picture `factor` times and add them to those of the whole one, (B, C, h, w).
+
+    Sizes that are no multiples of the factor had been rounded up: what is too much at the ends is cut off.
+    """
+    enlarged = F.interpolate(coarse, scale_factor=factor, mode="bilinear", align_corners=False)
+    return fine + enlarged[..., : fine.shape[-2], : fine.shape[-1]]
 
 
 def _round_up(size: int, stride: int) -> int:

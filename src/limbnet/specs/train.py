@@ -198,7 +198,8 @@ KernelSize = Annotated[int, Field(gt=0, le=31)]
 class ModelSpec(Section):
     """The network. `width` (limbnet's own) multiplies the channel counts of the stages.
 
-    `BpNetLightModel` (limbnet's own) has separable convolutions; its kernel sizes are those of the depthwise ones.
+    `BpNetLightModel` (limbnet's own) has separable convolutions; its kernel sizes are those of the depthwise ones, and
+    with `image_pyramid_levels` it looks at the picture, its half and its quarter, and averages what it sees.
     """
 
     class_name: Literal["BpNetLiteModel", "BpNetModel", "BpNetLightModel"] = class_name("BpNetLiteModel")
@@ -218,8 +219,11 @@ class ModelSpec(Section):
     bias_regularization_factor: float = Field(0.0, ge=0)
     kernel_initializer: Literal["random_normal", "xavier", "he_normal"] = "random_normal"
     width: float = Field(1.0, gt=0, le=4)
+    image_pyramid_levels: int = Field(1, ge=1, le=3)
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
+        if self.image_pyramid_levels > 1 and self.class_name != "BpNetLightModel":
+            yield "image_pyramid_levels", f"is {self.image_pyramid_levels}: only BpNetLightModel has more than 1"
         if self.stages < 2 and self.class_name != "BpNetLightModel":
             yield "stages", f"is {self.stages}: only BpNetLightModel has less than 2"
 

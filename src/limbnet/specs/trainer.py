@@ -48,7 +48,11 @@ class TrainerSpec(Section):
     final_model_name: str
     ema_decay: float | None = Field(None, gt=0, lt=1, description="limbnet's own: moving average of the weights")
     batch_norm_momentum: float = Field(
-        0.01, gt=0, le=1, description="limbnet's own: the newest batch's share of batch norm's running statistics"
+        0.01,
+        ge=0,
+        le=1,
+        description="limbnet's own: the newest batch's share of batch norm's running statistics; "
+        "0 trains with the running statistics as they are",
     )
     mixed_precision: bool | None = Field(None, description="limbnet's own: null means on a GPU that gains from it")
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from torch import Tensor
+from torch import Tensor, nn
 
 from limbnet.console import counted, progress
 from limbnet.data.loader import TrainingData
@@ -141,6 +141,18 @@ def train_at(place: Place, spec: AnyTrainSpec, results: Path, key: str | None) -
     return Trainer(spec, data, state, folder, place=place, validator=validator).run()
 
 
+def training_mode(network: nn.Module) -> nn.Module:
+    """Put a network into training mode, save for batch norms of momentum 0: those go on with their running statistics.
+
+    Statistics of small batches are noisy, and those of a picture's halvings differ from the picture's own.
+    """
+    network.train()
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d) and layer.momentum == 0:
+            layer.eval()
+    return network
+
+
 def _introduce(data: BatchStream[Any], place: Place, state: TrainingState) -> None:
     parameters = count_parameters(state.model)
     log.info(
@@ -185,7 +197,7 @@ class Trainer:
     ) -> None:
         self.place, self.spec, self.data = place, spec, data
         self.state, self.folder, self.validator = state, folder, validator
-        self.network = place.wrap(state.network.train())
+        self.network = place.wrap(training_mode(state.network))
         self.objective = folder.family.objective(spec, state.model, place.device)
         self.epochs = state.start_epoch + spec.num_epoch - spec.epochs_skipped
         self.recorder = Recorder(

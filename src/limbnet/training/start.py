@@ -113,7 +113,7 @@ def _fine_tuned(spec: TrainSpec, skeleton: Skeleton, place: Place, key: str | No
 
 def _state_of(model: nn.Module, spec: AnyTrainSpec, place: Place) -> TrainingState:
     """Put a network on its device, ready to be trained."""
-    model = model.to(place.device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    model = model.to(place.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = spec.batch_norm_momentum
