@@ -7,7 +7,7 @@ convnets"); the surgery follows torch-pruning's dependency graph (Fang et al. 20
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -63,7 +63,12 @@ def prune(model: BodyPoseNet, settings: PruneSettings) -> BodyPoseNet:
     copy = rebuild(model, model.state_dict())
     kept = {name: filters for name, filters in choose_filters(copy, settings).items() if filters is not None}
     if kept:
+        design = copy.design
+        copy.design = replace(
+            design, image_pyramid_levels=1
+        )  # its levels share their layers: one tells what hangs together
         _cut(copy, kept)
+        copy.design = design
     return rebuild(copy, copy.state_dict())
 
 

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limbnet.models.bodyposenet import BodyPoseNet
+from limbnet.models.folding import fold_batch_norms
 from limbnet.models.info import ModelInfo
 from limbnet.runtime.signature import Signature
 
@@ -28,6 +30,8 @@ class Deployable(nn.Module):
         self.net: Any = copy.deepcopy(network).cpu().float()
         for parameter in self.net.parameters():  # frozen weights too must reach the graph as constants
             parameter.requires_grad_(False)
+        if isinstance(network, BodyPoseNet) and network.design.image_pyramid_levels > 1:
+            fold_batch_norms(self.net)  # the tracer's optimiser leaves weights alone that are used more than once
         self.flip = info.colour_order == "bgr"
         self.scale = torch.tensor(info.image_scale)
         self.offset = torch.tensor(info.image_offset)

@@ -23,7 +23,7 @@ from limbnet.export.accuracy import AccuracyLimit
 from limbnet.export.check import Deviation, check_decoding, check_tolerance, compare
 from limbnet.export.decoder_graph import decoding_network
 from limbnet.export.executed import Int8Share, shares
-from limbnet.export.graph import build_graph, model_hash, set_signature
+from limbnet.export.graph import build_graph, each_use, model_hash, set_signature, share_constants
 from limbnet.export.half import check_half_range, to_half
 from limbnet.export.int8 import Calibration, find_source, int8_ranges
 from limbnet.export.quantise import check_names, head_layers, quantise
@@ -219,6 +219,7 @@ def export_file(
                 accuracy=accuracy,
             )  # fmt: skip
         graph = _to_int8(graph, ranges, info, settings, report)
+    share_constants(graph)
     maps = network_of(graph, output)
     network = maps if settings.decode == "none" else decoding_network(maps)
     reference = TorchEngine(loaded.model, loaded.info, "cpu")
@@ -246,7 +247,7 @@ def _to_int8(
     report: ExportReport,
 ) -> ModelProto:
     """Quantise, and count what runs in INT8."""
-    kept = tuple(head_layers(graph) if settings.float_layers is None else settings.float_layers)
+    kept = tuple(head_layers(graph) if settings.float_layers is None else each_use(graph, settings.float_layers))
     quantised = quantise(graph, ranges, kept)
     info = replace(info, extra={**info.extra, "int8": report.calibration | {"float_layers": list(kept)}})
     set_signature(quantised, info, settings.signature(), network_of(graph, report.output).model_hash)

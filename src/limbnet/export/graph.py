@@ -8,6 +8,7 @@ import json
 import logging
 import re
 import warnings
+from collections import Counter
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 #: Per-channel DequantizeLinear came with 13; 18 is the oldest that torch writes, and every runtime reads it.
 OPSET = 18
+
+#: Bytes from which equal constants are stored once.
+_WORTH_SHARING = 256
 
 #: Sizes of the example that the graph is traced with; only its strides matter.
 _EXAMPLE = (2, 64, 96)
@@ -153,6 +157,7 @@ def _tidy(model: ModelProto) -> None:
         raise ModelFileError(f"The exported graph still holds {', '.join(left)}: onnxscript did not fold it.")
     _fold_constants(model)
     _take_sizes_from_partners(model)
+    _give_each_use_its_weights(model)
     _rename(model, _tensor_names(model))
     model.producer_name, model.producer_version = "limbnet", __version__
     model.doc_string = ""
@@ -209,6 +214,44 @@ def _take_sizes_from_partners(model: ModelProto) -> None:
             node.input[3] = sizes
         nodes.append(node)
     replace_nodes(model, needed_nodes(nodes, wiring.outputs))
+    Wiring(model).drop_unused_constants()
+
+
+def _give_each_use_its_weights(model: ModelProto) -> None:
+    """Copy the weights of convolutions that run more than once: the second use of `<layer>` is called `level2/<layer>`.
+
+    What quantisation does to weights depends on the activations, which differ from use to use (an image pyramid's
+    levels). `share_constants` puts together again what stayed alike.
+    """
+    wiring = Wiring(model)
+    uses: Counter[str] = Counter()
+    for node in model.graph.node:
+        if node.op_type != "Conv":
+            continue
+        weight = node.input[1]
+        uses[weight] += 1
+        for place in range(1, len(node.input)) if uses[weight] > 1 else ():
+            name = node.input[place]
+            node.input[place] = f"level{uses[weight]}/{name.removeprefix('net.')}"
+            wiring.set_constant(node.input[place], wiring.constant(name))
+
+
+def each_use(model: ModelProto, layers: Collection[str]) -> list[str]:
+    """Return the names of convolutions in a graph, those of their further uses too, in the order in which they run."""
+    return [name for name in Wiring(model).convolutions() if re.sub(r"^level\d/", "", name) in layers]
+
+
+def share_constants(model: ModelProto) -> None:
+    """Store large constants of equal values once."""
+    stored: dict[tuple[Any, ...], str] = {}
+    same: dict[str, str] = {}
+    for tensor in model.graph.initializer:
+        if len(tensor.raw_data) >= _WORTH_SHARING:
+            key = (tensor.data_type, *tensor.dims, tensor.raw_data)
+            same[tensor.name] = stored.setdefault(key, tensor.name)
+    for node in model.graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = same.get(name, name)
     Wiring(model).drop_unused_constants()
 
 

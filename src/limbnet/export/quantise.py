@@ -38,6 +38,9 @@ PASSING = ("MaxPool", "Pad")
 #: Operations that stand between the last convolutions and the outputs.
 CLOSING = ("Transpose", "Resize", "Cast")
 
+#: And those that join the maps of an image pyramid's levels.
+JOINING = ("Add", "Mul", "Slice")
+
 #: Activations that follow a convolution and are quantised with it: ReLU, and ReLU6 as ONNX writes it.
 RELUS = ("Relu", "Clip")
 
@@ -98,7 +101,8 @@ def _returns(wiring: Wiring, tensor: str) -> bool:
     """Tell whether a tensor goes into concatenations and the graph's outputs alone, perhaps resized or transposed."""
     users = wiring.consumers.get(tensor, [])
     return (bool(users) or tensor in wiring.outputs) and all(
-        user.op_type == "Concat" or (user.op_type in CLOSING and _returns(wiring, user.output[0])) for user in users
+        user.op_type == "Concat" or (user.op_type in (*CLOSING, *JOINING) and _returns(wiring, user.output[0]))
+        for user in users
     )
 
 

@@ -21,6 +21,7 @@ from limbnet.export.calibrate import input_range
 from limbnet.export.graph import build_graph
 from limbnet.export.quantise import STEPS, calibrated_tensors
 from limbnet.models.bodyposenet import BodyPoseNet, StageMaps
+from limbnet.models.folding import norm_behind
 from limbnet.models.info import ModelInfo
 from limbnet.runtime.signature import Signature
 from limbnet.training.int8_plan import Step, plan
@@ -63,7 +64,7 @@ class FakeQuantised(nn.Module):
         self.model = model
         with torch.random.fork_rng(devices=[]):  # training draws the same numbers with and without this
             graph = build_graph(model, info, Signature())
-            self.norms = _norm_behind(model)
+            self.norms = norm_behind(model)
         self.tensors = tuple(calibrated_tensors(graph))
         self.steps, self.first, self.outputs = plan(graph, self.tensors, model.output_layers)
         self.register_buffer("ranges", torch.zeros(len(self.tensors)))
@@ -203,40 +204,3 @@ def _computed(step: Step, inputs: Sequence[Tensor]) -> Tensor:
         case "Tanh":
             return inputs[0].tanh()
     raise AssertionError(step.operation)  # the plan knows no other
-
-
-def _norm_behind(model: BodyPoseNet) -> dict[str, str]:
-    """Return the batch norm that each convolution's output goes into, by the convolution's name, by looking."""
-    made: dict[int, str] = {}
-    found: dict[str, str] = {}
-    kept: list[Tensor] = []  # so that no id is given twice
-
-    def conv_done(name: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:  # noqa: ARG001
-            made[id(output)] = name
-            kept.append(output)
-
-        return hook
-
-    def norm_begins(name: str) -> Any:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:  # noqa: ARG001
-            found[made[id(inputs[0])]] = name
-
-        return hook
-
-    handles = []
-    for name, layer in model.items():
-        if isinstance(layer, nn.Conv2d):
-            handles.append(layer.register_forward_hook(conv_done(name)))
-        elif isinstance(layer, nn.BatchNorm2d):
-            handles.append(layer.register_forward_pre_hook(norm_begins(name)))
-    training = model.training
-    try:
-        side = 4 * model.stride
-        with torch.inference_mode():
-            model.eval()(torch.zeros(1, 3, side, side, device=next(model.parameters()).device))
-    finally:
-        model.train(training)
-        for handle in handles:
-            handle.remove()
-    return found
