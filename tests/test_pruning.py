@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limbnet.errors import UsageError
-from limbnet.models.bodyposenet import BodyPoseNet, build_model
+from limbnet.models.bodyposenet import BodyPoseNet, build_from_architecture, build_model
 from limbnet.pruning import EQUALIZATIONS, PruneSettings, choose_filters, filters_to_keep, normalised_norms, prune
 from limbnet.skeleton import BODY_18
 from limbnet.specs.train import BackboneAttributes, ModelSpec
@@ -249,3 +249,14 @@ def test_light_networks_are_pruned_twice() -> None:
     sizes = [sum(tensor.numel() for tensor in net.parameters()) for net in (model, once, twice)]
     assert sizes[0] > sizes[1] > sizes[2]
     assert [maps.shape for maps in outputs(twice)] == [maps.shape for maps in outputs(model)]
+
+
+def test_the_levels_of_an_image_pyramid_are_cut_alike() -> None:
+    model = light_network()
+    pyramid = build_from_architecture(model.architecture | {"image_pyramid_levels": 2}, model.skeleton)
+    pyramid.load_state_dict(model.state_dict())
+    settings = PruneSettings(threshold=0.3, min_filters=4, granularity=4)
+    smaller, single = prune(pyramid, settings), prune(model, settings)
+    assert smaller.architecture == single.architecture | {"image_pyramid_levels": 2}
+    assert all(torch.equal(tensor, single.state_dict()[name]) for name, tensor in smaller.state_dict().items())
+    assert [maps.shape for maps in outputs(smaller)] == [maps.shape for maps in outputs(model)]

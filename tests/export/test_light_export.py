@@ -14,12 +14,13 @@ from onnx import ModelProto, numpy_helper
 from limbnet.export.calibrate import calibrate
 from limbnet.export.dequantise import dequantise
 from limbnet.export.executed import share_in_onnxruntime, share_in_openvino
-from limbnet.export.graph import build_graph
+from limbnet.export.graph import build_graph, each_use
 from limbnet.export.quantise import calibrated_tensors, head_layers, int8_weight, quantise
-from limbnet.models.bodyposenet import BodyPoseNet
+from limbnet.models.bodyposenet import BodyPoseNet, build_from_architecture
 from limbnet.models.info import ModelInfo
 from limbnet.runtime.onnx_file import network_of
 from limbnet.runtime.onnxruntime_engine import OnnxRuntimeEngine
+from limbnet.runtime.sharing import share_constants
 from limbnet.runtime.signature import Signature
 from limbnet.runtime.torch_engine import TorchEngine
 from limbnet.runtime.unsigned import SATURATING, with_unsigned_activations
@@ -116,3 +117,30 @@ def test_the_bias_of_a_dead_channel_fits_into_32_bits() -> None:
     assert scale[0] == plain[0]
     assert bias / (input_scale * scale[1]) <= 2**30 * 1.001
     assert not stored[1].any()
+
+
+def test_an_image_pyramid_in_float_and_int8(light: BodyPoseNet, graph: ModelProto, pictures: NDArray[np.uint8]) -> None:
+    """Each level's use of a layer has ranges of its own; weights that stayed alike are stored once."""
+    model = build_from_architecture(light.architecture | {"image_pyramid_levels": 2}, light.skeleton).eval()
+    model.load_state_dict(light.state_dict())
+    both = build_graph(model, INFO, Signature())
+    assert set(head_layers(both)) == {*head_layers(graph), *(f"level2/{name}" for name in head_layers(graph))}
+    assert each_use(both, ["stem_conv"]) == ["stem_conv", "level2/stem_conv"]
+    normalised = pictures.astype(np.float32) / 128 - np.float32(INFO.image_offset[0])
+    ranges = calibrate(both, calibrated_tensors(both), [normalised], INFO, method="minmax", threads=1)
+    quantised = quantise(both, ranges, head_layers(both))
+    expected = TorchEngine(model, INFO).run(pictures)
+    for made, allowed in ((both, 1e-5), (quantised, 0.06)):
+        stored = made.ByteSize()
+        share_constants(made)
+        assert made.ByteSize() < 0.75 * stored
+        found = OnnxRuntimeEngine(network_of(made, Path("pyramid.onnx")), threads=1).run(pictures)
+        for ours, theirs in ((found.heatmaps, expected.heatmaps), (found.pafs, expected.pafs)):
+            assert np.abs(ours - theirs).mean() < allowed * np.ptp(theirs)
+    assert share_in_openvino(quantised).share > 0.85  # although weights are shared
+    odd = np.ascontiguousarray(pictures[:, :40, :72])  # whose half has rounded sides
+    found = OnnxRuntimeEngine(network_of(both, Path("pyramid.onnx")), threads=1).run(odd)
+    assert np.abs(found.pafs - TorchEngine(model, INFO).run(odd).pafs).max() < 1e-4 * np.ptp(found.pafs)
+    assert np.isfinite(
+        OnnxRuntimeEngine(network_of(dequantise(quantised), Path("a.onnx")), threads=1).run(odd).pafs
+    ).all()

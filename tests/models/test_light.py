@@ -14,6 +14,7 @@ from limbnet.errors import ModelFileError
 from limbnet.models.backbones import BACKBONES
 from limbnet.models.bodyposenet import BodyPoseNet, build_from_architecture, build_model, first_stages
 from limbnet.models.efficientnet import LITE0_STAGES, lite0_blocks
+from limbnet.models.folding import fold_batch_norms
 from limbnet.models.layers import LayerBuilder, LopsidedConv2d
 from limbnet.models.pretrained import load_pretrained
 from limbnet.skeleton import BODY_18, Skeleton
@@ -121,6 +122,46 @@ def test_maps_of_any_skeleton_and_size(stages: int, output_stride: int) -> None:
     assert [paf.shape for paf in maps.pafs] == [(2, 4, *size)] * stages
     assert model.output_layers[-2:] == ("heatmap_out", "paf_out")
     assert model.stride == output_stride
+
+
+@pytest.mark.parametrize("levels", [2, 3])
+def test_levels_of_the_image_pyramid_are_averaged(levels: int) -> None:
+    """The twin runs the one-level network on every halving of the picture and enlarges each map by itself."""
+    model = light(image_pyramid_levels=levels)
+    single = light()
+    single.load_state_dict(model.state_dict())
+    images = torch.randn(2, 3, 40, 72)  # its half has five by nine cells of a stride of 4, rounded up to three by five
+    maps = model(images)
+    for stage in range(2):
+        sums: list[torch.Tensor | int] = [0, 0]
+        for level in range(levels):
+            small = images.unflatten(3, (-1, 2**level)).unflatten(2, (-1, 2**level)).mean(dim=(3, 5))
+            for kind, each in enumerate(single._maps(small)):
+                enlarged = F.interpolate(each[stage], scale_factor=2**level, mode="bilinear", align_corners=False)
+                sums[kind] = sums[kind] + enlarged[:, :, :5, :9]
+        for kind, each in enumerate(maps):
+            torch.testing.assert_close(each[stage], sums[kind] / levels, rtol=1e-4, atol=1e-6)
+
+
+def test_only_light_networks_have_an_image_pyramid() -> None:
+    with pytest.raises(ModelFileError, match="image_pyramid_levels is 4"):
+        build_from_architecture(light().architecture | {"image_pyramid_levels": 4}, ARROW)
+    with pytest.raises(ModelFileError, match="BpNetLightModel has 1 to 3, others 1"):
+        build_from_architecture(
+            light().architecture | {"image_pyramid_levels": 2, "class_name": "BpNetLiteModel"}, ARROW
+        )
+
+
+def test_folded_batch_norms_change_nothing() -> None:
+    model = light(image_pyramid_levels=2)
+    for norm in (layer for layer in model.values() if isinstance(layer, nn.BatchNorm2d)):
+        nn.init.normal_(norm.bias, std=0.1)
+        nn.init.uniform_(norm.running_var, 0.5, 2)
+    images = torch.randn(1, 3, 32, 64)
+    before = model(images)
+    fold_batch_norms(model)
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in model.values())
+    torch.testing.assert_close(model(images).pafs[-1], before.pafs[-1], rtol=1e-4, atol=1e-5)
 
 
 def test_a_stage_by_hand() -> None:

@@ -75,6 +75,9 @@ def test_light_models_have_their_own_rules(tmp_path: Path, caplog: pytest.LogCap
     path.write_text(start + "model:\n  stages: 1\n")
     with pytest.raises(SpecError, match="stages: is 1: only BpNetLightModel has less than 2"):
         load_train_spec(path)
+    path.write_text(start + "model:\n  image_pyramid_levels: 2\n")
+    with pytest.raises(SpecError, match="image_pyramid_levels: is 2: only BpNetLightModel has more than 1"):
+        load_train_spec(path)
     path.write_text(
         start
         + "model:\n  __class_name__: BpNetLightModel\n  stages: 1\n  use_bias: False\n"
@@ -86,7 +89,7 @@ def test_light_models_have_their_own_rules(tmp_path: Path, caplog: pytest.LogCap
     assert "'model.backbone_attributes.nlayers' has no effect here" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["limbnet_s", "limbnet_m"])
+@pytest.mark.parametrize("name", ["limbnet_s", "limbnet_s_third", "limbnet_m"])
 def test_shipped_recipes_name_no_machine(root: Path, name: str) -> None:
     path = root / "specs" / f"{name}.yaml"
     loaded = load_train_spec(path)

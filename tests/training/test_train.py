@@ -18,7 +18,7 @@ from limbnet.models.bodyposenet import build_model
 from limbnet.models.checkpoint import load_model
 from limbnet.skeleton import BODY_18
 from limbnet.specs.load import load_train_spec, resolved
-from limbnet.training.loop import train
+from limbnet.training.loop import train, training_mode
 from limbnet.training.loss import map_loss
 from limbnet.training.optimiser import layer_multipliers
 from limbnet.training.schedule import learning_rate
@@ -116,6 +116,22 @@ def test_running_statistics_follow_as_fast_as_the_spec_says(make_spec: MakeSpec,
     images = network_input(last.images, (256.0,) * 3, (0.5,) * 3)
     mean = model["block_1a_conv_1"](images).mean(dim=(0, 2, 3))
     torch.testing.assert_close(model["block_1a_bn_1"].running_mean, mean, rtol=1e-3, atol=1e-5)
+
+
+def test_running_statistics_stay_with_a_share_of_0(make_spec: MakeSpec, tmp_path: Path) -> None:
+    """And they are what the network computes with: the loss is that of evaluation mode."""
+    spec = make_spec(num_epoch=1, batch_norm_momentum=0.0)
+    result = train(spec, tmp_path, device="cpu")
+    trained = load_model(result.model).model
+    for name, tensor in trained.state_dict().items():
+        if name.endswith("running_mean"):
+            assert not tensor.any(), name
+    network = training_mode(trained)
+    norms = [layer for layer in network.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    assert network.training
+    for norm in norms:
+        norm.momentum = 0.0
+    assert not any(layer.training for layer in training_mode(trained).modules() if layer in norms)
 
 
 def test_mixed_precision_learns_too(make_spec: MakeSpec, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from limbnet.export.accuracy import AccuracyLimit
 from limbnet.export.check import Deviation, check_decoding, check_tolerance, compare
 from limbnet.export.decoder_graph import decoding_network
 from limbnet.export.executed import Int8Share, shares
-from limbnet.export.graph import build_graph, each_use, model_hash, set_signature, share_constants
+from limbnet.export.graph import build_graph, each_use, model_hash, set_signature
 from limbnet.export.half import check_half_range, to_half
 from limbnet.export.int8 import Calibration, find_source, int8_ranges
 from limbnet.export.quantise import check_names, head_layers, quantise
@@ -36,6 +36,7 @@ from limbnet.models.info import ModelInfo
 from limbnet.runtime.engine import Decode, Engine
 from limbnet.runtime.onnx_file import OnnxNetwork, network_of
 from limbnet.runtime.onnxruntime_engine import OnnxRuntimeEngine
+from limbnet.runtime.sharing import share_constants
 from limbnet.runtime.signature import DataFormat, InputType, Precision, Signature
 from limbnet.runtime.torch_engine import TorchEngine
 

@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 #: Per-channel DequantizeLinear came with 13; 18 is the oldest that torch writes, and every runtime reads it.
 OPSET = 18
 
-#: Bytes from which equal constants are stored once.
-_WORTH_SHARING = 256
-
 #: Sizes of the example that the graph is traced with; only its strides matter.
 _EXAMPLE = (2, 64, 96)
 
@@ -221,7 +218,7 @@ def _give_each_use_its_weights(model: ModelProto) -> None:
     """Copy the weights of convolutions that run more than once: the second use of `<layer>` is called `level2/<layer>`.
 
     What quantisation does to weights depends on the activations, which differ from use to use (an image pyramid's
-    levels). `share_constants` puts together again what stayed alike.
+    levels). `runtime.sharing` puts together again what stayed alike.
     """
     wiring = Wiring(model)
     uses: Counter[str] = Counter()
@@ -239,20 +236,6 @@ def _give_each_use_its_weights(model: ModelProto) -> None:
 def each_use(model: ModelProto, layers: Collection[str]) -> list[str]:
     """Return the names of convolutions in a graph, those of their further uses too, in the order in which they run."""
     return [name for name in Wiring(model).convolutions() if re.sub(r"^level\d/", "", name) in layers]
-
-
-def share_constants(model: ModelProto) -> None:
-    """Store large constants of equal values once."""
-    stored: dict[tuple[Any, ...], str] = {}
-    same: dict[str, str] = {}
-    for tensor in model.graph.initializer:
-        if len(tensor.raw_data) >= _WORTH_SHARING:
-            key = (tensor.data_type, *tensor.dims, tensor.raw_data)
-            same[tensor.name] = stored.setdefault(key, tensor.name)
-    for node in model.graph.node:
-        for place, name in enumerate(node.input):
-            node.input[place] = same.get(name, name)
-    Wiring(model).drop_unused_constants()
 
 
 def _tensor_names(model: ModelProto) -> dict[str, str]:

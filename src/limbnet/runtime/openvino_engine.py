@@ -22,6 +22,7 @@ from limbnet.models.info import ModelInfo
 from limbnet.runtime.engine import Output
 from limbnet.runtime.onnx_file import Fallback, OnnxNetwork, read_onnx, refuse_stage
 from limbnet.runtime.refusal import EngineRefusal
+from limbnet.runtime.sharing import with_own_constants
 from limbnet.runtime.signature import Signature
 from limbnet.runtime.trimming import with_trimmed_decoding
 from limbnet.runtime.unsigned import with_unsigned_activations
@@ -160,7 +161,7 @@ def read_graph(model: ModelProto, named: str = "the network") -> openvino.Model:
         EngineRefusal: it cannot.
     """
     try:
-        return openvino_core().read_model(with_unsigned_activations(model).SerializeToString(), b"")
+        return openvino_core().read_model(with_own_constants(with_unsigned_activations(model)).SerializeToString(), b"")
     except RuntimeError as error:
         raise EngineRefusal(_version(), error, named) from error
 
