@@ -30,7 +30,7 @@ class Deployable(nn.Module):
         self.net: Any = copy.deepcopy(network).cpu().float()
         for parameter in self.net.parameters():  # frozen weights too must reach the graph as constants
             parameter.requires_grad_(False)
-        if isinstance(network, BodyPoseNet) and network.design.image_pyramid_levels > 1:
+        if isinstance(self.net, BodyPoseNet) and self.net.design.image_pyramid_levels > 1:
             fold_batch_norms(self.net)  # the tracer's optimiser leaves weights alone that are used more than once
         self.flip = info.colour_order == "bgr"
         self.scale = torch.tensor(info.image_scale)
