@@ -3,9 +3,9 @@
 BodyPoseNet's 3-stage Lite network and the same pruned to a quarter of its multiply-adds run as INT8 files on OpenVINO
 at 288x384, over the example pictures from their files. The weights are random, which no speed depends on; so that
 grouping has real work, what the network gives is replaced by maps of five people. The bare engine runs on the same
-inputs, already in memory, with the same cores. limbnet-s runs bare at its own size, and OpenPose's COCO network (FP32,
-368x496, network alone) on every engine, of which the best counts. All take turns, round after round, and ratios are
-medians over the rounds.
+inputs, already in memory, with the same cores. limbnet-s and limbnet-m run bare at 256x320 and 384x512, and OpenPose's
+COCO network (FP32, 368x496, network alone) on every engine, of which the best counts. All take turns, round after
+round, and ratios are medians over the rounds.
 
 Run: python benchmarks/pipeline.py [--rounds N] [--pictures N] [--memory N]
 """
