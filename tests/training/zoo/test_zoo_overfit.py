@@ -1,7 +1,7 @@
 """A network of each family learns four pictures by heart, from initial weights, and finds their people again.
 
-Small inputs, no random changes; measured with the system's own estimator on the written weight file; Lite-HRNets then on
-their exports in every precision on ONNX Runtime and OpenVINO too. Run by `make test-long`.
+Small inputs, no random changes; measured with the system's own estimator on the written weight file; Lite-HRNets then
+on their exports in every precision on ONNX Runtime and OpenVINO too. Run by `make test-long`.
 """
 
 from __future__ import annotations
