@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from limbnet.errors import SpecError, UsageError
+from limbnet.errors import ModelFileError, SpecError, UsageError
 from limbnet.export.exporting import ExportSettings, export_file
 from limbnet.export.graph import build_graph, model_hash
 from limbnet.export.int8 import Calibration, find_source
@@ -26,7 +26,7 @@ from limbnet.models.bodyposenet import BodyPoseNet, build_model
 from limbnet.models.checkpoint import load_model
 from limbnet.models.info import ModelInfo
 from limbnet.pruning import PruneSettings, prune
-from limbnet.skeleton import Skeleton
+from limbnet.skeleton import BODY_18, Skeleton
 from limbnet.specs.load import load_train_spec
 from limbnet.specs.train import BackboneAttributes, ModelSpec, TrainSpec
 from limbnet.training import fake_quantise
@@ -275,3 +275,11 @@ def test_mistakes(make_spec: MakeSpec, tmp_path: Path) -> None:
     path.write_text(json.dumps(content | {"quantize": "int4"}))
     with pytest.raises(SpecError, match="int8"):
         load_train_spec(path)
+
+
+def test_image_pyramids_are_refused() -> None:
+    backbone = BackboneAttributes(architecture="efficientnet_lite0", width=0.25)
+    spec = ModelSpec(class_name="BpNetLightModel", backbone_attributes=backbone, width=0.25, image_pyramid_levels=2)
+    model = build_model(spec, BODY_18)
+    with pytest.raises(ModelFileError, match="does not know image pyramids"):
+        FakeQuantised(model, ModelInfo(BODY_18))

@@ -119,19 +119,22 @@ def test_running_statistics_follow_as_fast_as_the_spec_says(make_spec: MakeSpec,
 
 
 def test_running_statistics_stay_with_a_share_of_0(make_spec: MakeSpec, tmp_path: Path) -> None:
-    """And they are what the network computes with: the loss is that of evaluation mode."""
+    """And training computes with them: in training mode the network gives what it gives in evaluation mode."""
     spec = make_spec(num_epoch=1, batch_norm_momentum=0.0)
-    result = train(spec, tmp_path, device="cpu")
-    trained = load_model(result.model).model
-    for name, tensor in trained.state_dict().items():
-        if name.endswith("running_mean"):
-            assert not tensor.any(), name
-    network = training_mode(trained)
-    norms = [layer for layer in network.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
-    assert network.training
-    for norm in norms:
-        norm.momentum = 0.0
-    assert not any(layer.training for layer in training_mode(trained).modules() if layer in norms)
+    trained = load_model(train(spec, tmp_path, device="cpu").model).model
+    means = [tensor for name, tensor in trained.state_dict().items() if name.endswith("running_mean")]
+    assert means
+    assert not any(tensor.any() for tensor in means)
+    images = torch.randn(2, 3, 64, 64)
+    norms = [layer for layer in trained.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    with torch.no_grad():
+        expected = trained.eval()(images).pafs[-1]
+        for momentum, same in ((0.0, True), (0.01, False)):
+            for norm in norms:
+                norm.momentum = momentum
+            found = training_mode(trained)(images).pafs[-1]
+            assert trained.training
+            assert torch.equal(found, expected) is same
 
 
 def test_mixed_precision_learns_too(make_spec: MakeSpec, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limbnet.errors import ModelFileError
 from limbnet.export.calibrate import input_range
 from limbnet.export.graph import build_graph
 from limbnet.export.quantise import STEPS, calibrated_tensors
@@ -62,6 +63,11 @@ class FakeQuantised(nn.Module):
     def __init__(self, model: BodyPoseNet, info: ModelInfo) -> None:
         super().__init__()
         self.model = model
+        if model.design.image_pyramid_levels > 1:
+            raise ModelFileError(
+                "Quantisation-aware training does not know image pyramids, whose levels have ranges of their own.",
+                "Train without 'quantize', and export with calibration.",
+            )
         with torch.random.fork_rng(devices=[]):  # training draws the same numbers with and without this
             graph = build_graph(model, info, Signature())
             self.norms = norm_behind(model)

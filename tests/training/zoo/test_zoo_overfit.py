@@ -36,9 +36,9 @@ STILL = {
     "picture_params": {"scale_min": 1, "scale_max": 1, "rotate_deg_max": 0, "translate_ratio": 0},
 }
 
-#: AP that exports may lose against torch. INT8 costs Lite-HRNet after so short a training nearly all of it (0.84 to
-#: 0.04; naive Lite-HRNet 0.89 to 0.55), so of INT8 only the mean deviation is looked at.
-LOST = {"fp32": 0.01, "fp16": 0.02, "int8": 1.0}
+#: AP that exports may lose against torch, and their largest mean deviation from it as a share of the range. INT8's AP
+#: is printed only: of Lite-HRNet it leaves 0.04 of 0.84, of naive Lite-HRNet 0.55 of 0.89.
+LOST = {"fp32": (0.01, 1e-5), "fp16": (0.02, 2e-3), "int8": (None, 0.03)}
 
 
 @pytest.mark.long
@@ -98,15 +98,15 @@ def test_four_pictures_are_learnt_by_heart(
     if "litehrnet" not in zoo:
         return  # made-up weights do for the others' exports, in test_zoo_precisions.py
     graph = zoo_graph(network, entry)
-    for precision, allowed in LOST.items():
+    for precision, (allowed, mean) in LOST.items():
         converted = in_precision(graph, entry, precision, seen.inputs, threads=1)
         for engine in ("onnxruntime", "openvino"):
             exported = ExportedZooNetwork(converted, entry, engine, 1)
             deviation = compare_zoo(learnt, exported, precision, seen.inputs)
             ap = average_precision(estimator_for(exported, skeleton=skeleton), data)
             print(f"  {deviation}: AP {ap:.3f}")
-            assert ap > found - allowed
-            assert deviation.mean < 0.05
+            assert allowed is None or ap > found - allowed
+            assert deviation.mean < mean
 
 
 class Seen:
