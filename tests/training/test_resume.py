@@ -161,6 +161,19 @@ def test_the_folder_of_another_run_is_refused(
     assert {path: path.read_bytes() for path in tmp_path.glob("*.tlt")} == before
 
 
+def test_a_key_younger_than_the_run_counts_as_its_default(make_spec: MakeSpec, tmp_path: Path) -> None:
+    train(make_spec(num_epoch=1), tmp_path, device="cpu")
+    path = tmp_path / "model.epoch-1.tlt"
+    begun = load_model(path)
+    del begun.info.spec["model"]["width"], begun.info.spec["ema_decay"]
+    save_model(path, begun.model, begun.info, training=begun.training)
+    with pytest.raises(TrainingError, match=r"model\.width: 1\.0 then, 0\.05 now"):
+        train(make_spec(num_epoch=2), tmp_path, device="cpu")
+    begun.info.spec["model"]["width"] = 0.05
+    save_model(path, begun.model, begun.info, training=begun.training)
+    assert train(make_spec(num_epoch=2), tmp_path, device="cpu").epochs == 2
+
+
 def test_other_samples_are_noticed(make_spec: MakeSpec, few_pictures: Path, tmp_path: Path) -> None:
     dataset = json.loads(few_pictures.read_text())
     annotations = json.loads(Path(dataset["train_data"]["annotation_root_dir_path"]).read_text())

@@ -14,11 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+from pydantic import ValidationError
+
 from limbnet.errors import LimbnetError, ModelFileError, TrainingError
 from limbnet.export.stored_ranges import to_store
 from limbnet.models.bodyposenet import BodyPoseNet
 from limbnet.models.info import ModelInfo
-from limbnet.training.family import Family, Loaded
+from limbnet.training.family import AnyTrainSpec, Family, Loaded
 from limbnet.training.state import TrainingState
 
 log = logging.getLogger(__name__)
@@ -150,13 +152,16 @@ class CheckpointFolder:
             )
         return None
 
-    def check_same_run(self, loaded: Loaded) -> None:
+    def check_same_run(self, loaded: Loaded, schema: type[AnyTrainSpec]) -> None:
         """Refuse to go on with a run that another spec began.
+
+        Keys of `schema` that are younger than the run count as set to their defaults.
 
         Raises:
             TrainingError: names every key that differs.
         """
-        theirs = _decisive(loaded.info, (loaded.training or {})["facts"])
+        begun = replace(loaded.info, spec=_completed(loaded.info.spec, schema))
+        theirs = _decisive(begun, (loaded.training or {})["facts"])
         ours = _decisive(self.info, self.facts)
         differing = [
             f"{key}: {theirs.get(key)!r} then, {ours.get(key)!r} now"
@@ -174,6 +179,14 @@ class CheckpointFolder:
             log.warning(
                 "num_epoch was %s and is %s now: the learning rate follows the new length from here.", then, now
             )
+
+
+def _completed(content: dict[str, Any], schema: type[AnyTrainSpec]) -> dict[str, Any]:
+    """Return a stored spec with the keys that it lacks; as it is where today's schema refuses it."""
+    try:
+        return schema.model_validate(content).model_dump(mode="json", by_alias=True)
+    except ValidationError:
+        return content
 
 
 def _decisive(info: ModelInfo, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def begin(
         folder.tidy()
     resumed = folder.latest()
     if resumed is not None:
-        folder.check_same_run(resumed)
+        folder.check_same_run(resumed, type(spec))
         state = _state_of(resumed.model, spec, place)
         _take_over(state, resumed)
         if place.speaks:
