@@ -137,6 +137,37 @@ def test_joined_features_in_int8(root: Path) -> None:
     assert max(deviation.mean for deviation in both) <= 0.02, both
 
 
+class Weighted(nn.Module):
+    """A network as small as possible with what Lite-HRNet is made of: channels of different ranges, then depthwise."""
+
+    weights: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, stride=4, padding=1)
+        self.register_buffer("weights", torch.logspace(-3, 0, 16).reshape(1, 16, 1, 1))
+        self.depthwise = nn.Conv2d(16, 16, 3, padding=1, groups=16)
+        self.pointwise = nn.Conv2d(16, 16, 1)
+        self.head = nn.Conv2d(16, 17, 1)
+        with torch.no_grad():
+            self.depthwise.weight /= self.weights.reshape(16, 1, 1, 1)  # what was small counts as much as the rest
+
+    def forward(self, images: torch.Tensor) -> JointMaps:
+        weighted = torch.relu(self.stem(images)) * self.weights
+        return JointMaps(self.head(torch.relu(self.pointwise(self.depthwise(weighted)))))
+
+
+def test_depthwise_convolutions_stay_float(root: Path) -> None:
+    torch.manual_seed(0)
+    entry = replace(find("hrnet_w32_256x192"), input_size=(64, 96))
+    network = Weighted()
+    graph = zoo_graph(network, entry)
+    assert float_layers(graph) == ["pointwise", "head", "depthwise"]
+    inputs = pictures(entry, root)
+    for deviation in deviations(network, entry, inputs, "int8", graph):
+        assert deviation.mean < 0.005, deviation
+
+
 def test_places_to_sample_at_stay_whole(sampling) -> None:
     """A step of float16 near 1 is a sixteenth of a cell on a map of 128; int8's are a hundred times as large."""
     _, _, graph = sampling

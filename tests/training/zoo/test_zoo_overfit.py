@@ -36,9 +36,8 @@ STILL = {
     "picture_params": {"scale_min": 1, "scale_max": 1, "rotate_deg_max": 0, "translate_ratio": 0},
 }
 
-#: AP that exports may lose against torch, and their largest mean deviation from it as a share of the range. INT8's AP
-#: is printed only: of Lite-HRNet it leaves 0.04 of 0.84, of naive Lite-HRNet 0.55 of 0.89.
-LOST = {"fp32": (0.01, 1e-5), "fp16": (0.02, 2e-3), "int8": (None, 0.03)}
+#: AP that exports may lose against torch, and their largest mean deviation from it as a share of the range.
+LOST = {"fp32": (0.01, 1e-5), "fp16": (0.02, 2e-3), "int8": (0.1, 0.015)}
 
 
 @pytest.mark.long
@@ -105,7 +104,7 @@ def test_four_pictures_are_learnt_by_heart(
             deviation = compare_zoo(learnt, exported, precision, seen.inputs)
             ap = average_precision(estimator_for(exported, skeleton=skeleton), data)
             print(f"  {deviation}: AP {ap:.3f}")
-            assert allowed is None or ap > found - allowed
+            assert ap > found - allowed
             assert deviation.mean < mean
 
 
