@@ -84,18 +84,29 @@ def best_places(fields: TagFields, joint: NDArray[np.intp], tags: NDArray[np.flo
     tiles = quarters.by_four()
     bounds = tiles.bounds((which,), tags)
     best, places = np.full(len(joint), -np.inf, np.float32), np.zeros(len(joint), np.intp)
+    firsts, firsts_of_quarters = (each.first_places(fields.heatmaps.shape[2]) for each in (tiles, quarters))
     promising = np.argpartition(bounds, max(bounds.shape[1] - PROMISING, 0), axis=1)[:, -PROMISING:]
-    for first in (promising[:, -1:], promising, None):
-        if first is None:
+    for looked_at in (bounds.argmax(axis=1)[:, None], promising, None):
+        if looked_at is None:
             search, tile = np.nonzero(bounds >= best[:, None])
         else:
-            search, rank = np.nonzero(np.take_along_axis(bounds, first, 1) >= best[:, None])
-            tile = first[search, rank]
+            search, rank = np.nonzero(np.take_along_axis(bounds, looked_at, 1) >= best[:, None])
+            tile = looked_at[search, rank]
+        good = _may_win(bounds[search, tile], firsts[tile], best[search], places[search])
+        search, tile = search[good], tile[good]
         bounds[search, tile] = -np.inf  # looked into
         search, quarter = np.repeat(search, 4), tiles.quarters(tile).ravel()
-        good = quarters.bounds((which[search], quarter), tags[search]) >= best[search]
+        limits = quarters.bounds((which[search], quarter), tags[search])
+        good = _may_win(limits, firsts_of_quarters[quarter], best[search], places[search])
         _look_into(fields, joint, tags, (search[good], quarter[good]), (best, places))
     return places
+
+
+def _may_win(
+    bounds: NDArray[np.float32], firsts: NDArray[np.intp], best: NDArray[np.float32], places: NDArray[np.intp]
+) -> NDArray[np.bool_]:
+    """Tell which tiles may hold a pixel above the best one, or as good and before it: in empty maps all are as good."""
+    return np.asarray((bounds > best) | ((bounds == best) & (firsts < places)))
 
 
 @dataclass(frozen=True)
@@ -135,6 +146,12 @@ class _Tiles:
         row, column = np.divmod(tile, self.columns)
         first = 2 * row * (2 * self.columns) + 2 * column
         return np.asarray(first[:, None] + np.array([0, 1, 2 * self.columns, 2 * self.columns + 1]))
+
+    def first_places(self, width: int) -> NDArray[np.intp]:
+        """Return (T,) where in maps (H, width), row after row, the first pixel of every tile lies."""
+        side = (width + -width % (2 * QUARTER)) // self.columns
+        row, column = np.divmod(np.arange(self.highest.shape[1]), self.columns)
+        return np.asarray(side * (row * width + column))
 
     def bounds(self, index: tuple[NDArray[np.intp], ...], tags: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what no pixel of tiles can exceed.
