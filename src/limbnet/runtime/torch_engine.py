@@ -55,6 +55,7 @@ class TorchEngine:
 
     fixed_size: tuple[int, int] | None = None
     max_batch: int | None = None
+    parallel_runs = 1
     name = "torch fp32"
     decode: Decode = "none"
 
