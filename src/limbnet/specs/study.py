@@ -78,17 +78,15 @@ class StudyRow(Section):
     def mistakes(self) -> Iterator[tuple[str, str]]:
         if len(set(self.scales)) < len(self.scales):
             yield "scales", "names a scale twice"
+        if self.entry is None and self.model != OWN_MODEL:
+            known = (OWN_MODEL, *CATALOGUE)
+            yield "model", f"there is no network '{self.model}'.{nearest(self.model, known)} Known: {', '.join(known)}"
+            return
         if self.batch > 1 and not self.top_down:
             yield "batch", f"is {self.batch}, but only the crops of top-down networks are run together"
         if self.boxes is not None and not self.top_down:
             yield "boxes", "is given, but this network is bottom-up and takes none"
-        if self.model == OWN_MODEL:
-            yield from self._own_mistakes()
-        elif self.entry is None:
-            known = (OWN_MODEL, *CATALOGUE)
-            yield "model", f"there is no network '{self.model}'.{nearest(self.model, known)} Known: {', '.join(known)}"
-        else:
-            yield from self._zoo_mistakes(self.entry)
+        yield from self._own_mistakes() if self.entry is None else self._zoo_mistakes(self.entry)
 
     def _own_mistakes(self) -> Iterator[tuple[str, str]]:
         if self.checkpoint is None:
