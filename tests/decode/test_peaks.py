@@ -35,8 +35,8 @@ def test_surface_equals_the_upsampled_and_smoothed_map(size: tuple[int, int]) ->
     upsampled = reference_decoder.upsample(heatmap, 8)[0]
     smooth = cv2.filter2D(upsampled, -1, reference_decoder.smoothing_kernel(), borderType=cv2.BORDER_CONSTANT)
     rows, columns = (cells.ravel() for cells in np.indices(size))
-    around = fast._surroundings(fast._pad(heatmap), (rows + 2) * (size[1] + 4) + columns + 2)
-    kind = np.stack([fast._border_kind(columns, size[1]), fast._border_kind(rows, size[0])])
+    around = fast._surroundings(fast._pad(heatmap), rows * (size[1] + 4) + columns)
+    kind = np.stack([fast._border_kinds(size[1])[columns], fast._border_kinds(size[0])[rows]])
     surface = fast._surface(around, kind)
     for number, (row, column) in enumerate(zip(rows, columns, strict=True)):
         area = smooth[8 * row : 8 * row + 8, 8 * column : 8 * column + 8]

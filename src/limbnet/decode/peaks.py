@@ -76,11 +76,13 @@ def find_peaks(heatmaps: NDArray[np.float32], stride: int, threshold: float, max
     """
     _, h, w = heatmaps.shape
     padded = _pad(heatmaps)
-    cells, unseen = _candidate_cells(padded, threshold, max(CANDIDATES_PER_PEAK * max_peaks, CANDIDATES_AT_LEAST))
-    joint, place = np.divmod(cells, (h + 4) * (w + 4))
-    cell = np.stack(np.divmod(place, w + 4)[::-1]) - 2  # column and row
-    around = _surroundings(padded, cells)
-    kind = np.stack([_border_kind(cell[0], w), _border_kind(cell[1], h)])
+    most = max(CANDIDATES_PER_PEAK * max_peaks, CANDIDATES_AT_LEAST)
+    cells, unseen = _candidate_cells(heatmaps, padded, threshold, most)
+    line, column = np.divmod(cells, w)
+    joint, row = np.divmod(line, h)
+    cell = np.stack([column, row])
+    around = _surroundings(padded, (line + 4 * joint) * (w + 4) + column)
+    kind = np.stack([_border_kinds(w).take(column), _border_kinds(h).take(row)])
     which, point = _summits(_surface(around, kind))
     around, kind = around.take(which, axis=1), kind.take(which, axis=1)
     joint, cell = joint.take(which), cell.take(which, axis=1)
@@ -106,41 +108,44 @@ def _pad(heatmaps: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _candidate_cells(
-    padded: NDArray[np.float32], threshold: float, most: int
+    heatmaps: NDArray[np.float32], padded: NDArray[np.float32], threshold: float, most: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return where in the padded maps peaks may lie, the highest `most` cells per joint, and how many are left out."""
-    joints, height, width = padded.shape
-    largest = _largest_around(padded.ravel(), width).reshape(padded.shape)
-    is_candidate = padded >= np.float32(CANDIDATE) * np.maximum(largest, np.float32(threshold), out=largest)
-    is_candidate[:, :2] = is_candidate[:, -2:] = is_candidate[:, :, :2] = is_candidate[:, :, -2:] = False
-    cells = np.flatnonzero(is_candidate)
+    """Return the cells of the maps where peaks may lie, the highest `most` per joint, and how many are left out."""
+    joints, height, width = heatmaps.shape
+    largest = _largest_around(padded.ravel(), padded.shape[2]).reshape(padded.shape)[:, 2:-2, 2:-2]
+    least = np.maximum(largest, np.float32(threshold))
+    least *= np.float32(CANDIDATE)
+    cells = np.flatnonzero(heatmaps >= least)
     if len(cells) <= most:
         return cells, np.zeros(joints, np.intp)
     joint = cells // (height * width)
     unseen = np.maximum(np.bincount(joint, minlength=joints) - most, 0)
     if unseen.any():
-        order, rank = _best_first(joint, padded.take(cells))
+        order, rank = _best_first(joint, heatmaps.take(cells))
         cells = cells.take(order.compress(rank < most))
     return cells, unseen
 
 
 def _largest_around(flat: NDArray[np.float32], width: int) -> NDArray[np.float32]:
     """Return the largest value of the 3x3 neighbourhood in rows of `width`; right everywhere but on the frame."""
-    three, largest = np.zeros_like(flat), np.zeros_like(flat)
+    three, largest = np.empty_like(flat), np.empty_like(flat)
+    three[0] = three[-1] = largest[:width] = largest[-width:] = 0
     np.maximum(flat[:-2], flat[2:], out=three[1:-1])
     np.maximum(three, flat, out=three)
     np.maximum(three[: -2 * width], three[2 * width :], out=largest[width:-width])
     return np.maximum(largest, three, out=largest)
 
 
-def _surroundings(padded: NDArray[np.float32], cells: NDArray[np.intp]) -> NDArray[np.float32]:
-    """Return (25, N) the 5x5 cells around each of N cells of the padded maps."""
-    steps = np.arange(-2, 3)
-    return np.asarray(padded.take((steps[:, None] * padded.shape[2] + steps).reshape(-1, 1) + cells))
+def _surroundings(padded: NDArray[np.float32], corners: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Return (25, N) the 5x5 cells of the padded maps whose upper left ones are given."""
+    steps = np.arange(5)
+    return np.asarray(padded.take((steps[:, None] * padded.shape[2] + steps).reshape(-1, 1) + corners))
 
 
-def _border_kind(index: NDArray[np.intp], size: int) -> NDArray[np.intp]:
-    """Return 1 for cells in the first row (or column), 2 in the last, 3 if there is but one, 0 inside."""
+@lru_cache(maxsize=32)
+def _border_kinds(size: int) -> NDArray[np.intp]:
+    """Return (size,) 1 for the first row (or column) of a map, 2 for the last, 3 if there is but one, 0 inside."""
+    index = np.arange(size)
     return np.asarray((index == 0) + 2 * (index == size - 1))
 
 
@@ -231,7 +236,7 @@ def _patch_matrix(row_kind: int, column_kind: int, smooth: bool) -> NDArray[np.f
 def axis_matrix(kind: int, *, smooth: bool) -> NDArray[np.float64]:
     """Return (10, 5): from 5 cells in a row to the 10 points of the middle one's patch, smoothed or not.
 
-    `kind` is what `_border_kind` says of the middle cell: smoothing sees zeros beyond the map, as in the original
+    `kind` is what `_border_kinds` says of the middle cell: smoothing sees zeros beyond the map, as in the original
     procedure.
     """
     kernel = np.sqrt(np.diff([math.erf(edge / math.sqrt(2)) for edge in KERNEL_EDGES]))
