@@ -54,6 +54,11 @@ class TrainerSpec(Section):
         description="limbnet's own: the newest batch's share of batch norm's running statistics; "
         "0 trains with the running statistics as they are",
     )
+    torch_compile: bool = Field(
+        False,
+        description="limbnet's own: compile the network by torch.compile, for every input size anew; "
+        "benchmarks/README.md says where it gains",
+    )
     mixed_precision: bool | None = Field(None, description="limbnet's own: null means on a GPU that gains from it")
 
     def mistakes(self) -> Iterator[tuple[str, str]]:

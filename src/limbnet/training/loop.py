@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from filelock import FileLock, Timeout
@@ -50,6 +50,9 @@ from limbnet.training.zoo.validation import ZooValidator
 
 #: How long a folder may stay locked: loader processes of a killed run hold on to it until they see that it is gone.
 LOCK_SECONDS = 10
+
+#: Where the errors of torch.compile come from.
+COMPILERS = ("torch._dynamo", "torch._inductor")
 
 log = logging.getLogger(__name__)
 
@@ -153,6 +156,15 @@ def training_mode(network: nn.Module) -> nn.Module:
     return network
 
 
+def compiled(network: nn.Module) -> nn.Module:
+    """Return a network that torch.compile builds when it first sees an input size; it shares its weights.
+
+    Every size is built by itself: how a size is built would otherwise hang on those before it, and a run that was
+    killed would not end as an unbroken one.
+    """
+    return cast(nn.Module, torch.compile(network, dynamic=False))
+
+
 def _introduce(data: BatchStream[Any], place: Place, state: TrainingState) -> None:
     parameters = count_parameters(state.model)
     log.info(
@@ -198,6 +210,8 @@ class Trainer:
         self.place, self.spec, self.data = place, spec, data
         self.state, self.folder, self.validator = state, folder, validator
         self.network = place.wrap(training_mode(state.network))
+        if spec.torch_compile:
+            self.network = compiled(self.network)
         self.objective = folder.family.objective(spec, state.model, place.device)
         self.epochs = state.start_epoch + spec.num_epoch - spec.epochs_skipped
         self.recorder = Recorder(
@@ -275,8 +289,16 @@ class Trainer:
 
     def _gradients(self, batch: Any) -> BatchLosses:
         """Compute the loss of one batch and the gradients of all parameters."""
-        losses = self.objective(self.network, batch, self.state.precision)
-        self.state.precision.backward(losses.total)
+        try:
+            losses = self.objective(self.network, batch, self.state.precision)
+            self.state.precision.backward(losses.total)
+        except RuntimeError as error:
+            if self.spec.torch_compile and type(error).__module__.startswith(COMPILERS):
+                raise TrainingError(
+                    f"torch.compile cannot build the network here: {str(error).splitlines()[0]}",
+                    "Install a C++ compiler (the variable CXX names it), or leave torch_compile out of the spec.",
+                ) from error
+            raise
         return losses
 
     def _check_finite(self, loss: float, step: int) -> None:
