@@ -268,10 +268,11 @@ def test_fine_tuning_resumes_and_its_checkpoint_exports_without_pictures(
 def test_mistakes(make_spec: MakeSpec, tmp_path: Path) -> None:
     path = tmp_path / "spec.json"
     content = json.loads(make_spec().model_dump_json(by_alias=True, exclude_unset=True))
-    path.write_text(json.dumps(content | {"quantize": "int8", "mixed_precision": True}))
+    path.write_text(json.dumps(content | {"quantize": "int8", "mixed_precision": True, "torch_compile": True}))
     with pytest.raises(SpecError, match=r"(?s)mixed_precision.*float32") as caught:
         load_train_spec(path)
     assert "quantize: needs a trained network" in str(caught.value)
+    assert "torch_compile: cannot be true beside quantize" in str(caught.value)
     path.write_text(json.dumps(content | {"quantize": "int4"}))
     with pytest.raises(SpecError, match="int8"):
         load_train_spec(path)

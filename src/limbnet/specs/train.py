@@ -306,6 +306,8 @@ class TrainSpec(TrainerSpec):
             yield "finetuning_config.checkpoint_path", "is missing: the checkpoint to fine-tune from"
         if self.quantize and self.pretrained_weights is None and not self.finetuning_config.is_finetune_exp:
             yield "quantize", "needs a trained network: pretrained_weights, or finetuning_config"
+        if self.quantize and self.torch_compile:
+            yield "torch_compile", "cannot be true beside quantize: every layer would be built anew, and train slower"
         if self.quantize and self.mixed_precision:
             yield "mixed_precision", "cannot be true beside quantize: sums of eight-bit products need float32"
         if not self.load_graph:
