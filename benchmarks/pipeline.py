@@ -137,12 +137,11 @@ def int8_file(model: BodyPoseNet, folder: Path) -> Path:
 
 
 def bare(engine: Engine, count: int, size: tuple[int, int] = SIZE) -> float:
-    """Return seconds a picture of the network alone, on fitted pictures in memory, as many at once as it likes."""
+    """Return seconds a picture of the network alone, on fitted pictures in memory, in the batches it likes best."""
     fitted = [
         fit(picture.shape[:2], size, "stretch", STRIDE).image(picture) for picture in map(as_picture, PICTURES[:8])
     ]
-    together = max(engine.preferred_batch, 4 * engine.parallel_runs)  # its streams never wait for the next picture
-    batch = np.stack(list(itertools.islice(itertools.cycle(fitted), together)))
+    batch = np.stack(list(itertools.islice(itertools.cycle(fitted), engine.preferred_batch)))
     engine.run(batch)
     begun = time.perf_counter()
     for _ in range(max(count // len(batch), 1)):

@@ -43,7 +43,6 @@ class Oracle:
     fixed_size: tuple[int, int] | None = None
     max_batch: int | None = None
     preferred_batch = 1
-    parallel_runs = 1
     decode = "none"
 
     def __init__(self, skeleton: Skeleton = BODY_18, stride: int = 8, sigma: float = 7.0) -> None:

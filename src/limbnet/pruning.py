@@ -64,9 +64,8 @@ def prune(model: BodyPoseNet, settings: PruneSettings) -> BodyPoseNet:
     kept = {name: filters for name, filters in choose_filters(copy, settings).items() if filters is not None}
     if kept:
         design = copy.design
-        copy.design = replace(
-            design, image_pyramid_levels=1
-        )  # its levels share their layers: one tells what hangs together
+        # Its levels share their layers: one tells what hangs together.
+        copy.design = replace(design, image_pyramid_levels=1)
         _cut(copy, kept)
         copy.design = design
     return rebuild(copy, copy.state_dict())

@@ -46,7 +46,6 @@ class Slow:
     fixed_size: tuple[int, int] | None = None
     max_batch: int | None = None
     preferred_batch = 1
-    parallel_runs = 1
     decode = "peaks"
 
     def __init__(self, clock: Clock) -> None:

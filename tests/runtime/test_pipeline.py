@@ -58,21 +58,20 @@ class Work:
     batch=st.integers(1, 6),
     loaders=st.integers(1, 4),
     ahead=st.integers(0, 9),
-    runs=st.integers(1, 4),
     skip=st.booleans(),
 )
 def test_results_come_in_order_and_batches_depend_on_the_order_alone(
-    count: int, keys: int, batch: int, loaders: int, ahead: int, runs: int, skip: bool
+    count: int, keys: int, batch: int, loaders: int, ahead: int, skip: bool
 ) -> None:
     batches = []
     for _ in range(2):
         work = Work(keys, skip)
-        results = list(Pipeline(work.stages(), batch, loaders, ahead, runs).run(range(count)))
+        results = list(Pipeline(work.stages(), batch, loaders, ahead).run(range(count)))
         expected = [(n, None if work.key(n) is None else n**2) for n in range(count)]
         assert results == expected
         assert all(len(part) <= batch for part in work.batches)
         assert all(len({work.key(n) for n in part}) == 1 for part in work.batches)
-        batches.append(work.batches if runs == 1 else sorted(work.batches))
+        batches.append(work.batches)
     assert batches[0] == batches[1]
 
 
@@ -82,8 +81,7 @@ def test_batches_are_filled_across_neighbours_of_other_sizes() -> None:
     assert work.batches == [[0, 2, 4, 6], [1, 3, 5, 7], [8, 10, 12, 14], [9, 11, 13, 15]]
 
 
-@pytest.mark.parametrize("runs", [1, 3])
-def test_few_items_are_under_way_however_many_there_are(runs: int) -> None:
+def test_few_items_are_under_way_however_many_there_are() -> None:
     work = Work()
     taken = 0
 
@@ -93,10 +91,10 @@ def test_few_items_are_under_way_however_many_there_are(runs: int) -> None:
             yield taken
             taken += 1
 
-    stream = Pipeline(work.stages(), batch=1, loaders=2, ahead=4, runs=runs).run(endless())
+    stream = Pipeline(work.stages(), batch=1, loaders=2, ahead=4).run(endless())
     for yielded in range(300):
         assert next(stream)[0] == yielded
-        assert taken <= yielded + 5 + runs
+        assert taken <= yielded + 6
     stream.close()
     assert not limbnet_threads()
 
@@ -116,22 +114,8 @@ def test_stages_overlap() -> None:
     assert time.perf_counter() - start < 0.75 * 20 * 0.06  # one after the other takes 1.2 s, overlapped 0.44 s
 
 
-@pytest.mark.parametrize("runs", [1, 3])
-def test_as_many_batches_are_in_the_network_as_there_are_runs(runs: int) -> None:
-    together = threading.Barrier(runs)
-
-    def network(batch: list[int]) -> list[int]:
-        together.wait(timeout=20)  # breaks unless that many are here at the same time
-        return batch
-
-    stages: Stages[int, int, int, int] = Stages(lambda n: n, lambda n: 0, network, lambda n, raw: n)
-    assert list(Pipeline(stages, batch=2, runs=runs).run(range(12))) == list(range(12))
-    assert not limbnet_threads()
-
-
-@pytest.mark.parametrize("runs", [1, 3])
 @pytest.mark.parametrize("broken", ["load", "key", "network", "decode"])
-def test_an_exception_in_a_stage_reaches_the_consumer_in_its_place(broken: str, runs: int) -> None:
+def test_an_exception_in_a_stage_reaches_the_consumer_in_its_place(broken: str) -> None:
     work = Work(keys=1)
 
     def fails(*given: object) -> object:
@@ -142,7 +126,7 @@ def test_an_exception_in_a_stage_reaches_the_consumer_in_its_place(broken: str, 
     stages = work.stages().__class__(**{**work.stages().__dict__, broken: fails})
     seen: list[int] = []
     with pytest.raises(ZeroDivisionError, match=broken):
-        note(seen, Pipeline(stages, batch=1, runs=runs).run(range(1000)))
+        note(seen, Pipeline(stages, batch=1).run(range(1000)))
     assert seen == list(range(7))
     assert not limbnet_threads()
     assert work.loaded < 100

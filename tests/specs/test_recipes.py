@@ -89,7 +89,7 @@ def test_light_models_have_their_own_rules(tmp_path: Path, caplog: pytest.LogCap
     assert "'model.backbone_attributes.nlayers' has no effect here" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["limbnet_s", "limbnet_s_third", "limbnet_m"])
+@pytest.mark.parametrize("name", ["limbnet_s", "limbnet_s_third", "limbnet_m", "limbnet_m_last"])
 def test_shipped_recipes_name_no_machine(root: Path, name: str) -> None:
     path = root / "specs" / f"{name}.yaml"
     loaded = load_train_spec(path)

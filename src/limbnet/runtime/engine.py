@@ -69,7 +69,6 @@ class Engine(Protocol):
         fixed_size: (height, width) when the engine takes no other input size, else None.
         max_batch: most pictures in one `run`, None for any number.
         preferred_batch: pictures in one `run` from which this engine gains; 1 where batches bring nothing.
-        parallel_runs: threads that may call `run` at the same time, and from which the engine gains; mostly 1.
         decode: how far it decodes by itself, with `info.decoder`; the rest is what `Output.people` does.
     """
 
@@ -86,13 +85,11 @@ class Engine(Protocol):
     @property
     def preferred_batch(self) -> int: ...  # noqa: D102
     @property
-    def parallel_runs(self) -> int: ...  # noqa: D102
-    @property
     def decode(self) -> Decode: ...  # noqa: D102
 
     def run(self, images: NDArray[np.uint8]) -> Output:
         """Run the network on (B, H, W, 3) uint8 RGB pictures; H and W are multiples of the stride.
 
-        No more than `parallel_runs` threads call it at a time.
+        Only one thread calls `run` at a time.
         """
         ...

@@ -87,7 +87,6 @@ class OnnxRuntimeEngine:
         self.fixed_size = network.signature.fixed_size
         self.max_batch = network.signature.fixed_batch
         self.preferred_batch = self.max_batch or (1 if provider == "cpu" else GPU_BATCH)
-        self.parallel_runs = 1
         self._session = start_session(
             network.model, network.signature.precision, device, provider, threads, named=f"'{network.path}'"
         )

@@ -7,12 +7,9 @@ picture of its own; single pictures take longer, many pictures less.
 from __future__ import annotations
 
 import json
-from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -35,9 +32,6 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 Mode = Literal["latency", "throughput"]
-
-#: Pictures that are handed to each stream of throughput mode at a time.
-QUEUED = 2
 
 #: Where an `.xml` of limbnet's keeps what ONNX files keep in their metadata.
 RT_INFO = ("limbnet", "content")
@@ -98,55 +92,35 @@ class OpenVinoEngine:
         self.fixed_size = signature.fixed_size
         self.max_batch = signature.fixed_batch
         self.compiled = compile_network(model, device, mode, threads)
-        streams = 1
+        self._requests: list[Any] = [self.compiled.create_infer_request()]
         if mode == "throughput":
-            streams = int(self.compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-        # A stream that has answered begins its next picture at once, while the host still fetches the answer.
-        self.parallel_runs = 1 if streams == 1 else QUEUED * streams
-        self.preferred_batch = self.max_batch or 1
-        self._idle: SimpleQueue[Any] = SimpleQueue()
-        for _ in range(self.parallel_runs):
-            self._idle.put(self.compiled.create_infer_request())
+            count = int(self.compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+            self._requests += [self.compiled.create_infer_request() for _ in range(count - 1)]
+        self.preferred_batch = self.max_batch or len(self._requests)
 
     def run(self, images: NDArray[np.uint8]) -> Output:
         """Run the network on (B, H, W, 3) uint8 RGB pictures: at once, or one on each stream in throughput mode."""
         values = self.signature.network_input(images, self.info)
-        alone = self.parallel_runs == 1 or self.max_batch is not None
-        parts = [values] if alone else np.split(values, len(values))
-        answers, busy = [], deque[Any]()
-        try:
-            for part in parts:
-                while (request := self._idle_request(wait=not busy)) is None:
-                    answers.append(self._answer(busy.popleft()))
-                busy.append(request)
-                request.start_async({self.signature.input_name: part}, share_inputs=True)
-            while busy:
-                answers.append(self._answer(busy.popleft()))
-        finally:
-            for request in busy:  # left by a failure; the others would miss them
-                with suppress(RuntimeError):
-                    request.wait()
-                self._idle.put(request)
-        joined = answers[0] if len(answers) == 1 else [np.concatenate(each) for each in zip(*answers, strict=True)]
-        return self.signature.output(joined, len(images))
+        if len(self._requests) == 1 or self.max_batch is not None:
+            (request,) = self._start([values])
+            return self.signature.output(self._answer(request), len(images))
+        answers = []
+        for start in range(0, len(values), len(self._requests)):
+            part = values[start : start + len(self._requests)]
+            answers += [self._answer(request) for request in self._start(np.split(part, len(part)))]
+        return self.signature.output([np.concatenate(each) for each in zip(*answers, strict=True)], len(images))
 
-    def _idle_request(self, wait: bool) -> Any | None:
-        """Take a request that nothing runs on; None if there is none and it shall not be waited for.
-
-        Only who holds none may wait: two threads that hold some and wait for more would wait for ever.
-        """
-        try:
-            return self._idle.get(block=wait)
-        except Empty:
-            return None
+    def _start(self, inputs: Sequence[NDArray[Any]]) -> list[Any]:
+        """Start a request for each input and return them."""
+        busy = self._requests[: len(inputs)]
+        for request, values in zip(busy, inputs, strict=True):
+            request.start_async({self.signature.input_name: values}, share_inputs=True)
+        return busy
 
     def _answer(self, request: Any) -> list[NDArray[Any]]:
-        """Wait for a request and give it back; its outputs are copied, for the next run uses its buffers again."""
-        try:
-            request.wait()
-            return [np.array(request.get_tensor(name).data) for name in self.signature.output_names]
-        finally:
-            self._idle.put(request)
+        """Wait for a request; its outputs are copied, for the next run uses the request's buffers again."""
+        request.wait()
+        return [np.array(request.get_tensor(name).data) for name in self.signature.output_names]
 
 
 def read_openvino(

@@ -1,9 +1,8 @@
 """The pipeline behind `PoseEstimator.stream`: loading, network and decoding of different pictures at the same time.
 
-Three stages, each with threads of its own: loaders read and fit pictures, one thread runs the network (several, if the
-engine gains from more runs at once), one decodes. OpenCV, torch and the other engines leave Python's lock while they
-work, so the stages overlap. A fixed number of pictures is under way at a time, so the memory stays the same however
-many there are. Results come in order.
+Three stages, each with threads of its own: loaders read and fit pictures, one thread runs the network, one decodes.
+OpenCV, torch and the other engines leave Python's lock while they work, so the stages overlap. A fixed number of
+pictures is under way at a time, so the memory stays the same however many there are. Results come in order.
 
 Batches are made of pictures that fill the same input size. Which pictures share a batch depends on their order alone,
 never on how fast the stages are, so two runs give the same numbers.
@@ -15,7 +14,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -32,7 +30,7 @@ class Stages(Generic[Item, Prepared, Raw, Done]):
     Attributes:
         load: reads and fits one item.
         key: items whose keys are equal may share a batch; None for one that skips the network.
-        network: runs a batch and returns one raw result per item; called by as many threads as there are runs.
+        network: runs a batch and returns one raw result per item.
         decode: makes the final result of an item and its raw result (None for one that skipped the network).
     """
 
@@ -49,26 +47,18 @@ class Pipeline(Generic[Item, Prepared, Raw, Done]):
         stages: what to do.
         batch: most items in one batch.
         loaders: threads of the first stage.
-        ahead: items under way beyond those that may wait for a batch to fill or are in the network at the same time;
-            more smooths uneven loading.
-        runs: batches in the network at the same time.
+        ahead: items under way beyond those that may wait for a batch to fill; more smooths uneven loading.
     """
 
     def __init__(
-        self,
-        stages: Stages[Item, Prepared, Raw, Done],
-        batch: int = 1,
-        loaders: int = 2,
-        ahead: int | None = None,
-        runs: int = 1,
+        self, stages: Stages[Item, Prepared, Raw, Done], batch: int = 1, loaders: int = 2, ahead: int | None = None
     ) -> None:
         self._stages = stages
         self._batch = batch
         self._loaders = loaders
-        self._runs = runs
         # Pictures of several sizes fill their batches within a window; its end sends the rest off.
         self._window = 1 if batch == 1 else 4 * batch
-        self._depth = self._window + (runs - 1) * batch + (2 * loaders + 2 if ahead is None else ahead)
+        self._depth = self._window + (2 * loaders + 2 if ahead is None else ahead)
 
     def run(self, items: Iterable[Item]) -> Iterator[Done]:
         """Yield the result of each item, in order.
@@ -77,30 +67,28 @@ class Pipeline(Generic[Item, Prepared, Raw, Done]):
         closing the iterator early; it waits for the work that has begun.
         """
         load = ThreadPoolExecutor(self._loaders, "limbnet-load")
-        collect = ThreadPoolExecutor(1, "limbnet-collect")
-        network = ThreadPoolExecutor(self._runs, "limbnet-network")
+        network = ThreadPoolExecutor(1, "limbnet-network")
         decode = ThreadPoolExecutor(1, "limbnet-decode")
-        pools = load, collect, network, decode
-        batches = _Batches(self._stages, self._batch, self._window, network, decode)
+        batches = _Batches(self._stages, self._batch, self._window, decode)
         under_way: deque[Future[Done]] = deque()
         source = _Source(items)
         try:
             while True:
                 for item in source.take(self._depth - len(under_way)):
                     slot: Future[Done] = Future()
-                    collect.submit(batches.add, load.submit(self._stages.load, item), slot)
+                    network.submit(batches.add, load.submit(self._stages.load, item), slot)
                     under_way.append(slot)
                 if source.ended:
-                    collect.submit(batches.flush)
+                    network.submit(batches.flush)
                 if not under_way:
                     break
                 yield under_way.popleft().result()
             source.raise_failure()
         finally:
             batches.stop.set()
-            for pool in pools:
+            for pool in (load, network, decode):
                 pool.shutdown(wait=False, cancel_futures=True)
-            for pool in pools:
+            for pool in (load, network, decode):
                 pool.shutdown(wait=True)
 
 
@@ -132,19 +120,13 @@ class _Source(Generic[Item]):
 
 
 class _Batches(Generic[Item, Prepared, Raw, Done]):
-    """Collects loaded items into batches, on a thread of its own, and sends them through the network."""
+    """Collects loaded items into batches; lives on the network's thread."""
 
     def __init__(
-        self,
-        stages: Stages[Item, Prepared, Raw, Done],
-        batch: int,
-        window: int,
-        network: ThreadPoolExecutor,
-        decode: ThreadPoolExecutor,
+        self, stages: Stages[Item, Prepared, Raw, Done], batch: int, window: int, decode: ThreadPoolExecutor
     ) -> None:
         self.stop = threading.Event()
-        self._stages, self._batch, self._window = stages, batch, window
-        self._network, self._decode = network, decode
+        self._stages, self._batch, self._window, self._decode = stages, batch, window, decode
         self._waiting: dict[Hashable, list[tuple[Prepared, Future[Done]]]] = {}
         self._added = 0
 
@@ -162,7 +144,7 @@ class _Batches(Generic[Item, Prepared, Raw, Done]):
                 waiting = self._waiting.setdefault(key, [])
                 waiting.append((prepared, slot))
                 if len(waiting) == self._batch:
-                    self._send(self._waiting.pop(key))
+                    self._run(self._waiting.pop(key))
         self._added += 1
         if self._added % self._window == 0:
             self.flush()
@@ -170,11 +152,7 @@ class _Batches(Generic[Item, Prepared, Raw, Done]):
     def flush(self) -> None:
         """Run the batches that are not full, in the order in which they began."""
         while self._waiting:
-            self._send(self._waiting.pop(next(iter(self._waiting))))
-
-    def _send(self, batch: list[tuple[Prepared, Future[Done]]]) -> None:
-        with suppress(RuntimeError):  # the pool is closed: nobody waits for these slots any more
-            self._network.submit(self._run, batch)
+            self._run(self._waiting.pop(next(iter(self._waiting))))
 
     def _run(self, batch: list[tuple[Prepared, Future[Done]]]) -> None:
         if self.stop.is_set():
@@ -191,8 +169,10 @@ class _Batches(Generic[Item, Prepared, Raw, Done]):
 
     def _finish(self, batch: list[tuple[Prepared, Future[Done]]], raw: list[Raw | None]) -> None:
         for (prepared, slot), answer in zip(batch, raw, strict=True):
-            with suppress(RuntimeError):  # as above
+            try:
                 self._decode.submit(self._decode_one, prepared, answer, slot)
+            except RuntimeError:  # the pool is closed: nobody waits for this slot any more
+                return
 
     def _decode_one(self, prepared: Prepared, raw: Raw | None, slot: Future[Done]) -> None:
         try:

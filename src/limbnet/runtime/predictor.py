@@ -184,7 +184,7 @@ class PoseEstimator:
             network=self._run,
             decode=self._finish,
         )
-        yield from Pipeline(stages, size, self.loaders, ahead, self.engine.parallel_runs).run(enumerate(pictures))
+        yield from Pipeline(stages, size, self.loaders, ahead).run(enumerate(pictures))
 
     def _prepare(self, item: tuple[int, Any], keep_picture: bool = False) -> _Prepared:
         """Read a picture and make the network's inputs of it."""

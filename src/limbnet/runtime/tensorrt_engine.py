@@ -61,7 +61,6 @@ class TensorRtEngine:
         self.fixed_size = (largest[rows], largest[columns]) if fixed else None
         self._smallest, self._largest = smallest, largest
         self.max_batch = self.preferred_batch = largest[0]
-        self.parallel_runs = 1
         self._trt = trt
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
         with torch.cuda.device(self._device):

@@ -55,7 +55,6 @@ class TorchEngine:
 
     fixed_size: tuple[int, int] | None = None
     max_batch: int | None = None
-    parallel_runs = 1
     name = "torch fp32"
     decode: Decode = "none"
 
