@@ -8,6 +8,7 @@ does not ask.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
@@ -93,3 +94,36 @@ class Engine(Protocol):
         Only one thread calls `run` at a time.
         """
         ...
+
+
+@runtime_checkable
+class OverlappingEngine(Engine, Protocol):
+    """An engine that works while its caller does something else, such as fetching what the batch before gave.
+
+    Attributes:
+        most_started: batches of `preferred_batch` that keep it busy when they are started before the first is fetched.
+    """
+
+    @property
+    def most_started(self) -> int: ...  # noqa: D102
+
+    def start(self, images: NDArray[np.uint8]) -> Callable[[], Output]:
+        """Start the network on pictures as `run` takes them; the call that is returned waits for what it says.
+
+        Only one thread at a time starts or fetches. Any number may be started, and fetched in any order: the engine
+        holds what it has worked out until then.
+        """
+        ...
+
+
+def start(engine: Engine, images: NDArray[np.uint8]) -> Callable[[], Output]:
+    """Start a network on pictures; one that cannot overlap with its caller has run when this returns."""
+    if isinstance(engine, OverlappingEngine):
+        return engine.start(images)
+    output = engine.run(images)
+    return lambda: output
+
+
+def most_started(engine: Engine) -> int:
+    """Return how many batches are worth starting before the first is fetched: 1 if the engine cannot overlap."""
+    return engine.most_started if isinstance(engine, OverlappingEngine) else 1

@@ -7,8 +7,10 @@ picture of its own; single pictures take longer, many pictures less.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 Mode = Literal["latency", "throughput"]
+
+#: Pictures started for each stream in throughput mode: the one it works on, and those that it finds when that is done.
+STARTED_PER_STREAM = 3
 
 #: Where an `.xml` of limbnet's keeps what ONNX files keep in their metadata.
 RT_INFO = ("limbnet", "content")
@@ -92,35 +97,75 @@ class OpenVinoEngine:
         self.fixed_size = signature.fixed_size
         self.max_batch = signature.fixed_batch
         self.compiled = compile_network(model, device, mode, threads)
-        self._requests: list[Any] = [self.compiled.create_infer_request()]
+        streams, self.most_started = 1, 1
         if mode == "throughput":
-            count = int(self.compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-            self._requests += [self.compiled.create_infer_request() for _ in range(count - 1)]
-        self.preferred_batch = self.max_batch or len(self._requests)
+            streams = int(self.compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+            self.most_started = STARTED_PER_STREAM
+        self.preferred_batch = self.max_batch or streams  # one at a time costs more: its other stages find cold caches
+        self._one_by_one = mode == "throughput" and self.max_batch is None
+        self._requests = deque(_Request(self.compiled, signature) for _ in range(streams * self.most_started))
 
     def run(self, images: NDArray[np.uint8]) -> Output:
-        """Run the network on (B, H, W, 3) uint8 RGB pictures: at once, or one on each stream in throughput mode."""
+        """Run the network on (B, H, W, 3) uint8 RGB pictures: at once, or one after the other in throughput mode."""
+        return self.start(images)()
+
+    def start(self, images: NDArray[np.uint8]) -> Callable[[], Output]:
+        """Start the network on pictures as `run` takes them; see `limbnet.runtime.engine.OverlappingEngine`."""
         values = self.signature.network_input(images, self.info)
-        if len(self._requests) == 1 or self.max_batch is not None:
-            (request,) = self._start([values])
-            return self.signature.output(self._answer(request), len(images))
-        answers = []
-        for start in range(0, len(values), len(self._requests)):
-            part = values[start : start + len(self._requests)]
-            answers += [self._answer(request) for request in self._start(np.split(part, len(part)))]
-        return self.signature.output([np.concatenate(each) for each in zip(*answers, strict=True)], len(images))
+        parts = np.split(values, len(values)) if self._one_by_one else [values]
+        answers = [self._next().start(part) for part in parts]
 
-    def _start(self, inputs: Sequence[NDArray[Any]]) -> list[Any]:
-        """Start a request for each input and return them."""
-        busy = self._requests[: len(inputs)]
-        for request, values in zip(busy, inputs, strict=True):
-            request.start_async({self.signature.input_name: values}, share_inputs=True)
-        return busy
+        def fetch() -> Output:
+            each = [answer() for answer in answers]
+            joined = each[0] if len(each) == 1 else [np.concatenate(values) for values in zip(*each, strict=True)]
+            return self.signature.output(joined, len(images))
 
-    def _answer(self, request: Any) -> list[NDArray[Any]]:
-        """Wait for a request; its outputs are copied, for the next run uses the request's buffers again."""
-        request.wait()
-        return [np.array(request.get_tensor(name).data) for name in self.signature.output_names]
+        return fetch
+
+    def _next(self) -> _Request:
+        """Return the request that was started the longest time ago."""
+        self._requests.rotate(-1)
+        return self._requests[-1]
+
+
+class _Request:
+    """One of OpenVINO's requests, which works on one input at a time."""
+
+    def __init__(self, compiled: openvino.CompiledModel, signature: Signature) -> None:
+        from openvino import Tensor
+
+        self._tensor = partial(Tensor, shared_memory=True)
+        self._request = compiled.create_infer_request()
+        self._signature = signature
+        self._values: NDArray[Any] | None = None
+        self._answer: Future[list[NDArray[Any]]] = Future()
+        self._answer.set_result([])
+
+    def start(self, values: NDArray[Any]) -> Callable[[], list[NDArray[Any]]]:
+        """Start on one input when what was started before is done; the call that is returned waits for the outputs."""
+        self._settle()
+        self._values = values  # read where it lies
+        # `start_async` takes inputs too, and needs 40 microseconds more to find out what they are.
+        self._request.set_tensor(self._signature.input_name, self._tensor(values))
+        self._request.start_async()
+        answer = self._answer = Future()
+
+        def fetch() -> list[NDArray[Any]]:
+            if not answer.done():
+                self._settle()
+            return answer.result()
+
+        return fetch
+
+    def _settle(self) -> None:
+        """Wait until the input is worked off, and copy the outputs: the next start uses their buffers again."""
+        if self._answer.done():
+            return
+        try:
+            self._request.wait()
+            self._answer.set_result([np.array(self._request.get_tensor(n).data) for n in self._signature.output_names])
+        except Exception as error:  # raised where the outputs are fetched
+            self._answer.set_exception(error)
 
 
 def read_openvino(

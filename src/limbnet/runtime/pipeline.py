@@ -1,8 +1,8 @@
 """The pipeline behind `PoseEstimator.stream`: loading, network and decoding of different pictures at the same time.
 
 Three stages, each with threads of its own: loaders read and fit pictures, one thread runs the network, one decodes.
-OpenCV, torch and the other engines leave Python's lock while they work, so the stages overlap. A fixed number of
-pictures is under way at a time, so the memory stays the same however many there are. Results come in order.
+OpenCV, torch and the other engines leave Python's lock while they work, so the stages overlap. Where the network gains
+from it, batches are started before those in front of them are fetched. A fixed number of pictures is under way at a time, so the memory stays the same however many there are. Results come in order.
 
 Batches are made of pictures that fill the same input size. Which pictures share a batch depends on their order alone,
 never on how fast the stages are, so two runs give the same numbers.
@@ -14,8 +14,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 Item = TypeVar("Item")
 Prepared = TypeVar("Prepared")
@@ -30,13 +31,13 @@ class Stages(Generic[Item, Prepared, Raw, Done]):
     Attributes:
         load: reads and fits one item.
         key: items whose keys are equal may share a batch; None for one that skips the network.
-        network: runs a batch and returns one raw result per item.
+        network: starts a batch; the call that it returns waits for one raw result per item.
         decode: makes the final result of an item and its raw result (None for one that skipped the network).
     """
 
     load: Callable[[Item], Prepared]
     key: Callable[[Prepared], Hashable | None]
-    network: Callable[[list[Prepared]], list[Raw]]
+    network: Callable[[list[Prepared]], Callable[[], list[Raw]]]
     decode: Callable[[Prepared, Raw | None], Done]
 
 
@@ -48,17 +49,24 @@ class Pipeline(Generic[Item, Prepared, Raw, Done]):
         batch: most items in one batch.
         loaders: threads of the first stage.
         ahead: items under way beyond those that may wait for a batch to fill; more smooths uneven loading.
+        started: most batches started at a time; with 1 each is fetched before the next one starts.
     """
 
     def __init__(
-        self, stages: Stages[Item, Prepared, Raw, Done], batch: int = 1, loaders: int = 2, ahead: int | None = None
+        self,
+        stages: Stages[Item, Prepared, Raw, Done],
+        batch: int = 1,
+        loaders: int = 2,
+        ahead: int | None = None,
+        started: int = 1,
     ) -> None:
         self._stages = stages
         self._batch = batch
         self._loaders = loaders
+        self._started = started
         # Pictures of several sizes fill their batches within a window; its end sends the rest off.
         self._window = 1 if batch == 1 else 4 * batch
-        self._depth = self._window + (2 * loaders + 2 if ahead is None else ahead)
+        self._depth = self._window + (started - 1) * batch + (2 * loaders + 2 if ahead is None else ahead)
 
     def run(self, items: Iterable[Item]) -> Iterator[Done]:
         """Yield the result of each item, in order.
@@ -69,7 +77,7 @@ class Pipeline(Generic[Item, Prepared, Raw, Done]):
         load = ThreadPoolExecutor(self._loaders, "limbnet-load")
         network = ThreadPoolExecutor(1, "limbnet-network")
         decode = ThreadPoolExecutor(1, "limbnet-decode")
-        batches = _Batches(self._stages, self._batch, self._window, decode)
+        batches = _Batches(self._stages, self._batch, self._window, self._started, decode)
         under_way: deque[Future[Done]] = deque()
         source = _Source(items)
         try:
@@ -82,6 +90,8 @@ class Pipeline(Generic[Item, Prepared, Raw, Done]):
                     network.submit(batches.flush)
                 if not under_way:
                     break
+                if not under_way[0].done():
+                    network.submit(batches.fetch, under_way[0])
                 yield under_way.popleft().result()
             source.raise_failure()
         finally:
@@ -90,6 +100,7 @@ class Pipeline(Generic[Item, Prepared, Raw, Done]):
                 pool.shutdown(wait=False, cancel_futures=True)
             for pool in (load, network, decode):
                 pool.shutdown(wait=True)
+            batches.abandon()
 
 
 class _Source(Generic[Item]):
@@ -119,19 +130,33 @@ class _Source(Generic[Item]):
             raise self._failure
 
 
+class _Started(NamedTuple, Generic[Prepared, Raw, Done]):
+    """A batch that the network works on, and what waits for its results."""
+
+    batch: list[tuple[Prepared, Future[Done]]]
+    fetch: Callable[[], list[Raw]]
+
+
 class _Batches(Generic[Item, Prepared, Raw, Done]):
     """Collects loaded items into batches; lives on the network's thread."""
 
     def __init__(
-        self, stages: Stages[Item, Prepared, Raw, Done], batch: int, window: int, decode: ThreadPoolExecutor
+        self,
+        stages: Stages[Item, Prepared, Raw, Done],
+        batch: int,
+        window: int,
+        started: int,
+        decode: ThreadPoolExecutor,
     ) -> None:
         self.stop = threading.Event()
         self._stages, self._batch, self._window, self._decode = stages, batch, window, decode
+        self._most_started = started
         self._waiting: dict[Hashable, list[tuple[Prepared, Future[Done]]]] = {}
+        self._started: deque[_Started[Prepared, Raw, Done]] = deque()
         self._added = 0
 
     def add(self, loading: Future[Prepared], slot: Future[Done]) -> None:
-        """Put one item into the batch of its key, and run the batch when it is full or the window ends."""
+        """Put one item into the batch of its key, and start the batch when it is full or the window ends."""
         try:
             prepared = loading.result()
             key = self._stages.key(prepared)
@@ -144,26 +169,45 @@ class _Batches(Generic[Item, Prepared, Raw, Done]):
                 waiting = self._waiting.setdefault(key, [])
                 waiting.append((prepared, slot))
                 if len(waiting) == self._batch:
-                    self._run(self._waiting.pop(key))
+                    self._start(self._waiting.pop(key))
         self._added += 1
         if self._added % self._window == 0:
             self.flush()
 
     def flush(self) -> None:
-        """Run the batches that are not full, in the order in which they began."""
+        """Start the batches that are not full, in the order in which they began."""
         while self._waiting:
-            self._run(self._waiting.pop(next(iter(self._waiting))))
+            self._start(self._waiting.pop(next(iter(self._waiting))))
 
-    def _run(self, batch: list[tuple[Prepared, Future[Done]]]) -> None:
+    def fetch(self, slot: Future[Done]) -> None:
+        """Fetch batches until that of an item, which somebody waits for, has been fetched."""
+        while any(slot is other for started in self._started for _, other in started.batch):
+            self._fetch()
+
+    def abandon(self) -> None:
+        """Wait for the batches that nobody wants any more: the network still reads their inputs."""
+        for started in self._started:
+            with suppress(Exception):
+                started.fetch()
+
+    def _start(self, batch: list[tuple[Prepared, Future[Done]]]) -> None:
         if self.stop.is_set():
             return
         try:
-            raw: list[Raw | None] = list(self._stages.network([prepared for prepared, _ in batch]))
+            self._started.append(_Started(batch, self._stages.network([prepared for prepared, _ in batch])))
+        except Exception as error:
+            _fail(batch, error)
+        while len(self._started) >= self._most_started:
+            self._fetch()
+
+    def _fetch(self) -> None:
+        batch, fetch = self._started.popleft()
+        try:
+            raw: list[Raw | None] = list(fetch())
             if len(raw) != len(batch):
                 raise ValueError(f"the network answered {len(raw)} times for a batch of {len(batch)}")
         except Exception as error:
-            for _, slot in batch:
-                slot.set_exception(error)
+            _fail(batch, error)
         else:
             self._finish(batch, raw)
 
@@ -179,3 +223,9 @@ class _Batches(Generic[Item, Prepared, Raw, Done]):
             slot.set_result(self._stages.decode(prepared, raw))
         except Exception as error:
             slot.set_exception(error)
+
+
+def _fail(batch: list[tuple[Prepared, Future[Done]]], error: Exception) -> None:
+    """Let the consumer raise an error in the place of every item of a batch."""
+    for _, slot in batch:
+        slot.set_exception(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -17,7 +17,7 @@ from limbnet.geometry import LARGEST_SCALE, Fit, FitMode, fit
 from limbnet.models.info import ModelInfo
 from limbnet.poses import Poses
 from limbnet.runtime.candidates import check_settings
-from limbnet.runtime.engine import Engine, Maps, Output
+from limbnet.runtime.engine import Engine, Maps, Output, most_started, start
 from limbnet.runtime.inputs import as_picture
 from limbnet.runtime.pipeline import Pipeline, Stages
 from limbnet.runtime.views import View, mean_maps, plan_views
@@ -146,7 +146,7 @@ class PoseEstimator:
         prepared = self._prepare((0, picture))
         if prepared.error is not None:
             raise prepared.error
-        result = self._finish(prepared, self._run([prepared])[0])
+        result = self._finish(prepared, self._start([prepared])()[0])
         for sentence in result.warnings:
             log.warning(sentence)
         assert result.poses is not None
@@ -157,7 +157,7 @@ class PoseEstimator:
         prepared = self._prepare((0, picture))
         if prepared.error is not None:
             raise prepared.error
-        return self._mean(prepared, self._run([prepared])[0]), prepared.views[-1].fit
+        return self._mean(prepared, self._start([prepared])()[0]), prepared.views[-1].fit
 
     def stream(
         self,
@@ -181,10 +181,10 @@ class PoseEstimator:
         stages: Stages[tuple[int, Source], _Prepared, _Answer, Result[Source]] = Stages(
             load=lambda item: self._prepare(item, keep_pictures),
             key=lambda prepared: None if prepared.error else tuple(view.fit.size for view in prepared.views),
-            network=self._run,
+            network=self._start,
             decode=self._finish,
         )
-        yield from Pipeline(stages, size, self.loaders, ahead).run(enumerate(pictures))
+        yield from Pipeline(stages, size, self.loaders, ahead, most_started(self.engine)).run(enumerate(pictures))
 
     def _prepare(self, item: tuple[int, Any], keep_picture: bool = False) -> _Prepared:
         """Read a picture and make the network's inputs of it."""
@@ -209,17 +209,24 @@ class PoseEstimator:
             warnings=notes if too_long else (),
         )
 
-    def _run(self, batch: list[_Prepared]) -> list[_Answer]:
-        """Run the network on pictures whose views have equal sizes."""
+    def _start(self, batch: list[_Prepared]) -> Callable[[], list[_Answer]]:
+        """Start the network on pictures whose views have equal sizes."""
         most = self.engine.max_batch or len(batch)
-        answers: list[_Answer] = [[] for _ in batch]
-        for view in range(len(batch[0].views)):
-            for first in range(0, len(batch), most):
-                part = batch[first : first + most]
-                output = self.engine.run(np.stack([prepared.images[view] for prepared in part]))
-                for place in range(len(part)):
-                    answers[first + place].append((output, place))
-        return answers
+        started = [
+            (first, start(self.engine, np.stack([prepared.images[view] for prepared in batch[first : first + most]])))
+            for view in range(len(batch[0].views))
+            for first in range(0, len(batch), most)
+        ]
+
+        def fetch() -> list[_Answer]:
+            answers: list[_Answer] = [[] for _ in batch]
+            for first, fetch_part in started:
+                output = fetch_part()
+                for place, answer in enumerate(answers[first : first + most]):
+                    answer.append((output, place))
+            return answers
+
+        return fetch
 
     def _mean(self, prepared: _Prepared, answer: _Answer) -> Maps:
         heatmaps, pafs = [], []
