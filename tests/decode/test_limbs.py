@@ -55,7 +55,8 @@ def test_fewer_needed_samples_accept_more() -> None:
 @pytest.mark.parametrize("limit", [32766, 50, 90])
 @pytest.mark.parametrize("noise", [0.0, 0.03])
 def test_every_pair_scores_as_on_the_upsampled_field(limit: int, noise: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast, "REMAP_LIMIT", limit)  # small limits split the work as enormous maps would
+    monkeypatch.setattr(fast, "ROWS", limit)  # small limits split the work as enormous maps would
+    monkeypatch.setattr(fast, "SAMPLES", limit)
     crowd = random_crowd(5, 8, noise=noise)
     peaks = find_peaks(crowd.heatmaps[:-1], 8, 0.1, 64)
     scores = score_limbs(crowd.pafs, peaks.points, peaks.counts, BODY_18, SETTINGS)

@@ -23,7 +23,7 @@ def match_limbs(limb_scores: NDArray[np.float32]) -> list[Connection]:
         The connections, limb by limb, the best of each limb first.
     """
     limbs, most, _ = limb_scores.shape
-    pairs = np.flatnonzero(limb_scores)
+    pairs = np.flatnonzero(limb_scores > 0)
     scores = limb_scores.take(pairs)
     order = descending(scores)
     pairs = pairs.take(order)

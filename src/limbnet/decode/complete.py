@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from limbnet.decode.limbs import interleave, sample_fields
+from limbnet.decode.limbs import Fields, as_complex, interleave
 from limbnet.decode.peaks import POINTS, Peaks, find_peaks
 from limbnet.decode.people import People
 from limbnet.decode.settings import DecoderSettings
@@ -96,14 +96,14 @@ class _Ways:
 
     Attributes:
         peaks: (K, M, 3) float32, x, y and value.
-        field: the part affinity fields as `sample_fields` wants them.
+        fields: the part affinity fields.
         skeleton: joints and limbs.
         stride: network-input pixels a cell.
         samples: points read along a limb.
     """
 
     peaks: NDArray[np.float32]
-    field: NDArray[np.float32]
+    fields: Fields
     skeleton: Skeleton
     stride: int
     samples: int
@@ -137,4 +137,5 @@ class _Ways:
         eighths = np.float32(POINTS / self.stride)
         origin = (origin - (self.stride - 1) / 2) * eighths + (POINTS - 1) / 2
         steps = np.linspace(0, 1, self.samples, dtype=np.float32)
-        return sample_fields(self.field, limb, origin, vector * eighths, steps)
+        starts, vectors = (as_complex(points.T) for points in (origin, vector * eighths))
+        return self.fields.along(starts + self.fields.lifts.take(limb), vectors, steps)

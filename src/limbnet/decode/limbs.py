@@ -7,6 +7,8 @@ accepted any more: most fail at the first two points, in the middle.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
@@ -17,8 +19,12 @@ from limbnet.decode.peaks import POINTS
 from limbnet.decode.settings import DecoderSettings
 from limbnet.skeleton import Skeleton
 
-#: Rows and pairs that one call of OpenCV's `remap` can address.
-REMAP_LIMIT = 32766
+#: Samples taken by one call of OpenCV's `remap`, which can address twice as many: few enough for all that is worked out
+#: on the way to stay in the processor's cache.
+SAMPLES = 16384
+
+#: Rows that one call of `remap` can address.
+ROWS = 32766
 
 #: So many pairs are sampled faster at all points at once than in stages.
 FEW_PAIRS = 500
@@ -53,23 +59,23 @@ def score_limbs(
     pairs = np.flatnonzero(there[skeleton.limb_starts, :, None] & there[skeleton.limb_ends, None, :])
     if not len(pairs):
         return scores
+    fields = interleave(pafs)
     start = pairs // most
-    limb = start // most
-    end = limb * most + (pairs - start * most)
-    x, y = np.ascontiguousarray(points.transpose(2, 0, 1))
-    origin = np.stack([side[skeleton.limb_starts].take(start) for side in (x, y)])
-    vector = np.stack([side[skeleton.limb_ends].take(end) for side in (x, y)]) - origin
-    field = interleave(pafs)
+    end = start // most * most + (pairs - start * most)
+    places = as_complex(points)
+    lifts = fields.lifts[:, None]
+    origin = (places[skeleton.limb_starts] + lifts).take(start)
+    vector = (places[skeleton.limb_ends] + lifts).take(end) - origin
     spare = settings.limb_samples - settings.limb_samples_needed
     failed, total = np.zeros(len(pairs), np.intp), np.zeros(len(pairs), np.float32)
     for steps in _stages(settings.limb_samples, settings.limb_samples if len(pairs) <= FEW_PAIRS else spare + 1):
-        along = sample_fields(field, limb, origin, vector, steps)
+        along = fields.along(origin, vector, steps)
         qualifies = along > settings.paf_threshold
-        failed += len(steps) - np.count_nonzero(qualifies, axis=0)
+        failed += len(steps) - np.add.reduce(qualifies, axis=0, dtype=np.intp)
         total += (along * qualifies).sum(axis=0)
         left = np.flatnonzero(failed <= spare)
-        pairs, limb, failed, total = pairs.take(left), limb.take(left), failed.take(left), total.take(left)
-        origin, vector = origin.take(left, axis=1), vector.take(left, axis=1)
+        pairs, failed, total = pairs.take(left), failed.take(left), total.take(left)
+        origin, vector = origin.take(left), vector.take(left)
     scores.ravel()[pairs] = np.maximum(total, 0) / np.maximum(settings.limb_samples - failed, 1)
     return scores
 
@@ -82,42 +88,72 @@ def _stages(samples: int, first: int) -> tuple[NDArray[np.float32], ...]:
     return tuple(stage for stage in np.split(outwards, [first, 2 * first]) if len(stage))
 
 
-def interleave(pafs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return (L, h + 4, w, 2): x and y side by side, first and last row repeated so that limbs do not mix."""
-    channels, h, w = pafs.shape
-    field = np.empty((channels // 2, h + 4, w, 2), np.float32)
-    field[:, 2:-2, :, 0], field[:, 2:-2, :, 1] = pafs[0::2], pafs[1::2]
-    field[:, :2], field[:, -2:] = field[:, 2:3], field[:, -3:-2]
-    return field
+@dataclass(frozen=True)
+class Fields:
+    """Part affinity fields laid out for sampling: limb under limb in one tall map, x and y side by side.
 
+    Attributes:
+        tall: (L (h + 4), w, 2) float32; above and below each limb two rows repeat its edge, so that limbs do not mix.
+        lifts: (L,) complex64, what takes a point from its limb's own field to the tall map.
 
-def sample_fields(
-    field: NDArray[np.float32],
-    limb: NDArray[np.intp],
-    origin: NDArray[np.float32],
-    vector: NDArray[np.float32],
-    steps: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """Return (S, N) dot products of the field with the unit vectors of N pairs, at S steps from origin along vector.
-
-    `limb` must ascend; origin and vector are (2, N) in eighths of a cell.
+    Points and vectors are complex, x + iy, in eighths of a cell.
     """
-    rows = field.shape[1]
-    half = np.float32((POINTS - 1) / 2)
-    along = np.empty((len(steps), len(limb)), np.float32)
-    limbs_per_call = max(REMAP_LIMIT // rows, 1)
-    for first in range(0, len(field), limbs_per_call):
-        tall = field[first : first + limbs_per_call].reshape(-1, *field.shape[2:])
-        low, high = np.searchsorted(limb, [first, first + limbs_per_call]).tolist()
-        for these in (slice(n, min(n + REMAP_LIMIT, high)) for n in range(low, high, REMAP_LIMIT)):
-            position = steps[:, None] * vector[:, None, these]
-            position += origin[:, None, these]
+
+    tall: NDArray[np.float32]
+    lifts: NDArray[np.complex64]
+
+    def along(
+        self, origin: NDArray[np.complex64], vector: NDArray[np.complex64], steps: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return (S, N) dot products of the fields with the unit vectors of N lines, at S steps along them.
+
+        Args:
+            origin: (N,) where the lines start, in the tall map; limbs ascend.
+            vector: (N,) from their starts to their ends.
+            steps: (S,) from 0 at the start to 1 at the end; the points are rounded to eighths of a cell.
+        """
+        along = np.empty((len(steps), len(origin)), np.float32)
+        for rows, these in self._parts(origin, max(SAMPLES // len(steps), 1)):
+            some = vector[these]
+            position = some.view(np.float32) * steps[:, None]
+            position += origin[these].view(np.float32)
             np.rint(position, out=position)
-            position -= half
+            position -= np.float32((POINTS - 1) / 2)
             position *= np.float32(1 / POINTS)
-            position[1] += (rows * (limb[these] - first) + 2).astype(np.float32)
-            values = cv2.remap(tall, position[0], position[1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-            unit = vector[:, these] / (np.sqrt(np.square(vector[:, these]).sum(axis=0)) + np.float32(1e-6))
-            np.multiply(values[..., 0], unit[0], out=along[:, these])
-            along[:, these] += values[..., 1] * unit[1]
-    return along
+            position = position.reshape(len(steps), -1, 2)
+            if rows.start:
+                position[..., 1] -= rows.start
+            values = cv2.remap(  # type: ignore[call-overload] # OpenCV's stub lacks the form with one map
+                self.tall[rows], position, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+            )
+            turned = some.conj()
+            length = np.sqrt((some * turned).real) + np.float32(1e-6)
+            np.divide((values.view(np.complex64)[..., 0] * turned).real, length, out=along[:, these])
+        return along
+
+    def _parts(self, origin: NDArray[np.complex64], most: int) -> Iterator[tuple[slice, slice]]:
+        """Yield rows of the tall map that `remap` can address, and lines in them, `most` at a time."""
+        limb_rows = len(self.tall) // len(self.lifts)
+        band = max(ROWS // limb_rows, 1) * limb_rows
+        for top in range(0, len(self.tall), band):
+            low, high = 0, len(origin)
+            if band < len(self.tall):
+                low, high = (int(np.count_nonzero(origin.imag < POINTS * row)) for row in (top, top + band))
+            for first in range(low, high, most):
+                yield slice(top, top + band), slice(first, min(first + most, high))
+
+
+def interleave(pafs: NDArray[np.float32]) -> Fields:
+    """Lay out part affinity fields (2 L, h, w) for sampling."""
+    channels, h, w = pafs.shape
+    limbs = channels // 2
+    tall = np.empty((limbs, h + 4, w, 2), np.float32)
+    # OpenCV's merge writes past the cache: twice as fast by itself, but sampling then takes twice as long.
+    tall[:, 2:-2, :, 0], tall[:, 2:-2, :, 1] = pafs[0::2], pafs[1::2]
+    tall[:, :2], tall[:, -2:] = tall[:, 2:3], tall[:, -3:-2]
+    return Fields(tall.reshape(-1, w, 2), (np.arange(limbs, dtype=np.complex64) * (h + 4) + 2) * (1j * POINTS))
+
+
+def as_complex(points: NDArray[np.floating]) -> NDArray[np.complex64]:
+    """Return points (..., 2) as x + iy."""
+    return np.ascontiguousarray(points, np.float32).view(np.complex64)[..., 0]

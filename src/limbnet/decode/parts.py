@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from limbnet.decode.limbs import interleave, sample_fields
+from limbnet.decode.limbs import as_complex, interleave
 from limbnet.decode.screen import screened_pixels
 from limbnet.skeleton import Skeleton
 
-#: Cells of OpenPose's networks in pixels of their input; `sample_fields` counts on it.
+#: Cells of OpenPose's networks in pixels of their input; `limbnet.decode.limbs.Fields` counts on it.
 STRIDE = 8
 
 #: The refined place of a peak is the mean of the pixels within so many, weighted by their values.
@@ -154,17 +154,18 @@ def score_pairs(
     scores = np.zeros((len(skeleton.limbs), most, most), np.float32)
     there = np.arange(most) < peaks.counts[:, None]
     limb, start, end = np.nonzero(there[skeleton.limb_starts, :, None] & there[skeleton.limb_ends, None, :])
-    origin = peaks.points[skeleton.limb_starts[limb], start].T
-    vector = peaks.points[skeleton.limb_ends[limb], end].T - origin
-    length = np.sqrt((vector**2).sum(axis=0))
-    wanted = np.floor(np.sqrt(5 * np.abs(vector).max(axis=0, initial=0)) + 0.5).astype(np.intp)
-    wanted = wanted.clip(settings.few_samples, settings.many_samples)
-    field = interleave(pafs)
+    fields, places = interleave(pafs), as_complex(peaks.points)
+    origin = places[skeleton.limb_starts[limb], start]
+    vector = places[skeleton.limb_ends[limb], end] - origin
+    origin += fields.lifts[limb]
+    length = np.abs(vector)
+    farther = np.maximum(np.abs(vector.real), np.abs(vector.imag))
+    wanted = np.floor(np.sqrt(5 * farther) + 0.5).astype(np.intp).clip(settings.few_samples, settings.many_samples)
     found = np.zeros(len(limb), np.float32)
     for samples in np.unique(wanted).tolist():
         these = np.flatnonzero((wanted == samples) & (length > 1e-6))
         steps = (np.arange(samples) / samples).astype(np.float32)
-        along = sample_fields(field, limb[these], origin[:, these], vector[:, these], steps)
+        along = fields.along(origin[these], vector[these], steps)
         counts = along > settings.paf_threshold
         number = counts.sum(axis=0)
         mean = (along * counts).sum(axis=0) / np.maximum(number, 1)

@@ -2,8 +2,8 @@
 
 The original procedure upsamples every map bicubically by eight, smooths it with a 5x5 kernel and takes the pixels that
 equal the maximum of their 3x3 neighbourhood. Only a cell that comes near the maximum of its own neighbours can hold
-such a pixel. So the upsampled and smoothed surface is computed for those cells alone: both steps are linear, and one
-matrix takes the 5x5 cells around a candidate to the 10x10 points of its own area and the ring around it.
+such a pixel. So the upsampled and smoothed surface is computed for those cells alone: both steps are linear along each
+axis, and one matrix takes 5 cells around a candidate to the 10 points of its own area and the ring around it.
 
 A whole point is an eighth of a cell. It is refined by the parabola through the logarithms of three cells along each
 axis, which is exact for the Gaussians that the network is trained on.
@@ -37,9 +37,8 @@ CANDIDATE = 0.7
 CANDIDATES_PER_PEAK = 3
 CANDIDATES_AT_LEAST = 192
 
-#: Cells handled by one matrix product: few enough for the linear algebra library to stay in one thread, where a
-#: picture's work is done faster than threads are woken.
-BLOCK = 100
+#: From a point of a patch to its diagonal neighbours, the two before it first.
+DIAGONALS = np.array([[-PATCH - 1], [-PATCH + 1], [PATCH - 1], [PATCH + 1]])
 
 #: Refinement moves a peak by this many cells at most: beyond, the neighbours belong to another person's joint.
 REACH = 0.23
@@ -150,30 +149,43 @@ def _border_kinds(size: int) -> NDArray[np.intp]:
 
 
 def _surface(around: NDArray[np.float32], kind: NDArray[np.intp]) -> NDArray[np.float32]:
-    """Return (10, 10, N) the smoothed surface on each cell and the ring around it, from its 5x5 cells (25, N)."""
-    matrix = _patch_matrix(0, 0, True)
-    surface = np.empty((len(matrix), around.shape[1]), np.float32)
-    for first in range(0, around.shape[1], BLOCK):
-        block = slice(first, first + BLOCK)
-        np.matmul(matrix, around[:, block], out=surface[:, block])
+    """Return (100, N) the smoothed surface, 10x10 points on each cell and the ring around it.
+
+    Args:
+        around: (25, N) the 5x5 cells around each.
+        kind: (2, N) what `_border_kinds` says of its column and its row.
+    """
+    matrix, cells = _axis_matrix(0, True), around.shape[1]
+    rows = np.matmul(matrix, around.reshape(5, 5 * cells)).reshape(PATCH, 5, cells)
+    surface: NDArray[np.float32] = np.matmul(matrix, rows).reshape(PATCH * PATCH, cells)
     both = kind[0] + 4 * kind[1]
     border = np.flatnonzero(both)
     for special in np.flatnonzero(np.bincount(both[border])).tolist():
         these = border[both[border] == special]
         surface[:, these] = _patch_matrix(special // 4, special % 4, True) @ around.take(these, axis=1)
-    return surface.reshape(PATCH, PATCH, -1)
+    return surface
 
 
 def _summits(surface: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return cell and point, 0 to 99, of the peaks of patches (10, 10, N) that lie in the cells themselves."""
-    across = np.maximum(np.maximum(surface[:, :-2], surface[:, 1:-1]), surface[:, 2:])
-    largest = np.maximum(np.maximum(across[:-2], across[1:-1]), across[2:])
-    cells = surface.shape[2]
-    inner, cell = np.divmod(np.flatnonzero(surface[1:-1, 1:-1] >= largest), cells)
-    point = (inner // POINTS + 1) * PATCH + inner % POINTS + 1
-    earlier = surface.take((point - np.array([[PATCH + 1], [PATCH], [PATCH - 1], [1]])) * cells + cell)
-    first = (earlier < surface.take(point * cells + cell)).all(axis=0)  # of equal neighbours the first is the peak
-    return cell[first], point[first]
+    """Return cell and point, 0 to 99, of the peaks of patches (100, N) that lie in the cells themselves.
+
+    A peak is no smaller than its eight neighbours; of equal ones the first is the peak. Few points pass four of them;
+    those alone are compared with the other four.
+    """
+    cells = surface.shape[1]
+    patch = surface.reshape(PATCH, PATCH, cells)
+    inner = patch[1:-1, 1:-1]
+    highest = inner > patch[:-2, 1:-1]
+    highest &= inner > patch[1:-1, :-2]
+    highest &= inner >= patch[1:-1, 2:]
+    highest &= inner >= patch[2:, 1:-1]
+    place, cell = np.divmod(np.flatnonzero(highest), cells)
+    point = (place // POINTS + 1) * PATCH + place % POINTS + 1
+    value = surface[point, cell]
+    corners = surface[point + DIAGONALS, cell]
+    before, after = np.maximum(corners[0], corners[1]), np.maximum(corners[2], corners[3])
+    top = np.flatnonzero((before < value) & (after <= value))
+    return cell.take(top), point.take(top)
 
 
 def _refine(around: NDArray[np.float32], inside: NDArray[np.intp], kind: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -184,13 +196,15 @@ def _refine(around: NDArray[np.float32], inside: NDArray[np.intp], kind: NDArray
     """
     log = np.log(np.maximum(around[[12, 11, 13, 7, 17]], FLOOR))
     back, forth = log[[1, 3]] - log[0], log[[2, 4]] - log[0]
-    curvature = np.where(kind == 0, back + forth, (back + forth)[::-1])
+    between = kind == 0
+    curvature = back + forth
+    curvature = np.where(between, curvature, curvature[::-1])
     one_sided = np.where(kind == 1, forth - curvature / 2, curvature / 2 - back)
-    slope = np.where(kind == 0, (forth - back) / 2, one_sided)
-    trusted = (curvature < -0.05) & (kind < 3) & ((kind == 0) | (kind[::-1] == 0))
+    slope = np.where(between, (forth - back) / 2, one_sided)
+    trusted = (curvature < -0.05) & (kind < 3) & (between | between[::-1])
     coarse = (inside - (POINTS - 1) / 2) / POINTS
     shift = np.where(trusted, -slope / np.where(trusted, curvature, -1.0) - coarse, 0.0)
-    return np.asarray(coarse + shift * (REACH / np.maximum(np.hypot(*shift), REACH)))
+    return np.asarray(coarse + shift * (REACH / np.maximum(np.sqrt(np.square(shift).sum(axis=0)), REACH)))
 
 
 def _table(joint: NDArray[np.intp], peaks: NDArray[np.float32], most: int, unseen: NDArray[np.intp]) -> Peaks:
@@ -230,7 +244,12 @@ def descending(values: NDArray[np.float32]) -> NDArray[np.intp]:
 @lru_cache(maxsize=32)
 def _patch_matrix(row_kind: int, column_kind: int, smooth: bool) -> NDArray[np.float32]:
     """Return (100, 25): from the 5x5 cells around a cell to the 10x10 points of its patch, smoothed or not."""
-    return np.kron(axis_matrix(row_kind, smooth=smooth), axis_matrix(column_kind, smooth=smooth)).astype(np.float32)
+    return np.kron(_axis_matrix(row_kind, smooth), _axis_matrix(column_kind, smooth))
+
+
+@lru_cache(maxsize=8)
+def _axis_matrix(kind: int, smooth: bool) -> NDArray[np.float32]:
+    return axis_matrix(kind, smooth=smooth).astype(np.float32)
 
 
 def axis_matrix(kind: int, *, smooth: bool) -> NDArray[np.float64]:

@@ -2,7 +2,8 @@
 
 Three stages, each with threads of its own: loaders read and fit pictures, one thread runs the network, one decodes.
 OpenCV, torch and the other engines leave Python's lock while they work, so the stages overlap. Where the network gains
-from it, batches are started before those in front of them are fetched. A fixed number of pictures is under way at a time, so the memory stays the same however many there are. Results come in order.
+from it, batches are started before those in front of them are fetched. A fixed number of pictures is under way at a
+time, so the memory stays the same however many there are. Results come in order.
 
 Batches are made of pictures that fill the same input size. Which pictures share a batch depends on their order alone,
 never on how fast the stages are, so two runs give the same numbers.
