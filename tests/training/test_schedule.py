@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import csv
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limbnet.specs.optimiser import CosineSchedule, ExponentialDecay, MultiStepSchedule, SoftstartAnnealing
+from limbnet.specs.load import load_train_spec
+from limbnet.specs.optimiser import (
+    CosineSchedule,
+    ExponentialDecay,
+    MultiStepSchedule,
+    PlannedEpochs,
+    SoftstartAnnealing,
+)
 from limbnet.training.schedule import learning_rate
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -57,6 +68,42 @@ def test_cosine_rises_linearly_then_falls_to_the_minimum() -> None:
     assert rates[10] == pytest.approx(1.0)
     assert rates[55] == pytest.approx(0.6)  # half way down
     assert rates[100] == pytest.approx(0.2)
+
+
+def test_a_run_that_was_made_longer_and_shorter_on_the_way() -> None:
+    plans = (PlannedEpochs(first_epoch=2, num_epoch=8), PlannedEpochs(first_epoch=5, num_epoch=6))
+    planned = CosineSchedule(learning_rate=1.0, warmup=0.1, planned_epochs=plans)
+    plain = CosineSchedule(learning_rate=1.0, warmup=0.1)
+    for step, length in [(0, 70), (19, 70), (20, 80), (49, 80), (50, 60), (60, 60)]:
+        assert learning_rate(planned, step, 70, 10) == learning_rate(plain, step, length, 10)
+    assert learning_rate(planned, 69, 70, 10) == 0, "beyond the plan's end the minimum stays"
+    with pytest.raises(ValueError, match="first epochs \\[5, 2\\], which must rise"):
+        CosineSchedule(planned_epochs=plans[::-1])
+    with pytest.raises(ValueError, match="plans 3 epochs and goes on to epoch 5"):
+        CosineSchedule(planned_epochs=(PlannedEpochs(first_epoch=0, num_epoch=3), plans[1]))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "log"),
+    [
+        ("limbnet_s", "limbnet-s-training"),
+        ("limbnet_s_longer", "limbnet-s-longer-training"),
+        ("limbnet_s_third", "limbnet-s-third-training"),
+        ("limbnet_m", "limbnet-m-training"),
+        ("limbnet_m_last", "limbnet-m-last-training"),
+    ],
+)
+def test_the_recipes_of_the_shipped_models_give_the_learning_rates_of_their_logs(recipe: str, log: str) -> None:
+    spec = load_train_spec(ROOT / "specs" / f"{recipe}.yaml")
+    rows = list(csv.DictReader((ROOT / "docs" / f"{log}.csv").read_text().splitlines()))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, spec.num_epoch + 1))
+    steps = int(rows[0]["step"])
+    assert steps == spec.dataloader.dataset_config.samples_per_epoch // spec.dataloader.batch_size
+    rates = [
+        learning_rate(spec.optimizer.learning_rate_schedule, int(row["step"]) - 1, spec.num_epoch * steps, steps)
+        for row in rows
+    ]
+    assert rates == [float(row["learning_rate"]) for row in rows]
 
 
 def test_multi_step_warms_up_and_falls_when_an_epoch_begins() -> None:

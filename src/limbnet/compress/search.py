@@ -40,6 +40,7 @@ from limbnet.runtime.engine import Engine
 from limbnet.runtime.load import load_engine
 from limbnet.runtime.signature import Precision
 from limbnet.specs.dataset import DatasetSpec
+from limbnet.specs.optimiser import CosineSchedule
 from limbnet.specs.train import FinetuningConfig, TrainSpec
 from limbnet.training.checkpoints import flattened
 from limbnet.training.loop import train
@@ -336,9 +337,13 @@ def _folder(keep: float) -> str:
 def _recipe(spec: TrainSpec, epochs: int | None) -> TrainSpec:
     """Return the spec of a retrain: no validation, no checkpoint but the last, nothing to fine-tune from."""
     number = epochs or spec.num_epoch
+    schedule = spec.optimizer.learning_rate_schedule
+    if isinstance(schedule, CosineSchedule):  # plans belong to the run that the spec was written for
+        schedule = schedule.model_copy(update={"planned_epochs": ()})
     return spec.model_copy(
         update={
             "num_epoch": number,
+            "optimizer": spec.optimizer.model_copy(update={"learning_rate_schedule": schedule}),
             "checkpoint_n_epoch": spec.checkpoint_n_epoch if number % spec.checkpoint_n_epoch == 0 else 1,
             "validation_every_n_epoch": 0,
             "max_ckpt_to_keep": 1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -36,13 +37,33 @@ class ExponentialDecay(Section):
     min_learning_rate: float = Field(0.0, ge=0)
 
 
+class PlannedEpochs(Section):
+    """From epoch `first_epoch` (0 is the first) on, the rate is that of a run of `num_epoch` epochs."""
+
+    first_epoch: int = Field(ge=0)
+    num_epoch: int = Field(gt=0)
+
+
 class CosineSchedule(Section):
-    """limbnet's own: linear warm-up over a share of the steps, then half a cosine down to the minimum."""
+    """limbnet's own: linear warm-up over a share of the steps, then half a cosine down to the minimum.
+
+    `planned_epochs` repeats a run whose number of epochs was changed on the way; before its first epoch, and without it,
+    the whole run's number counts.
+    """
 
     class_name: Literal["CosineLearningRateSchedule"] = class_name("CosineLearningRateSchedule")
     learning_rate: float = Field(1e-3, gt=0)
     warmup: float = Field(0.02, ge=0, lt=1)
     min_learning_rate: float = Field(0.0, ge=0)
+    planned_epochs: tuple[PlannedEpochs, ...] = ()
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        epochs = [plan.first_epoch for plan in self.planned_epochs]
+        if epochs != sorted(set(epochs)):
+            yield "planned_epochs", f"has the first epochs {epochs}, which must rise"
+        for plan, following in itertools.pairwise(self.planned_epochs):
+            if plan.num_epoch < following.first_epoch:
+                yield "planned_epochs", f"plans {plan.num_epoch} epochs and goes on to epoch {following.first_epoch}"
 
 
 class MultiStepSchedule(Section):
@@ -91,3 +112,15 @@ class AdamW(Section):
 
 
 OptimizerSpec = Annotated[WeightedMomentum | AdamW, Field(discriminator="class_name")]
+
+
+def planning_mistakes(optimiser: WeightedMomentum | AdamW, num_epoch: int) -> Iterator[tuple[str, str]]:
+    """Yield (key, what is wrong) for a schedule whose plans end with another number of epochs than the run has."""
+    schedule = optimiser.learning_rate_schedule
+    if isinstance(schedule, CosineSchedule) and schedule.planned_epochs:
+        last = schedule.planned_epochs[-1].num_epoch
+        if last != num_epoch:
+            yield (
+                "optimizer.learning_rate_schedule.planned_epochs",
+                f"ends with a plan of {last} epochs, but num_epoch is {num_epoch}; leave it out for a run of another length",
+            )

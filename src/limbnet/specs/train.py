@@ -15,7 +15,7 @@ from pydantic import Field
 from limbnet.skeleton import Skeleton
 from limbnet.specs.base import Section, class_name, without_effect
 from limbnet.specs.dataset import Visibility
-from limbnet.specs.optimiser import OptimizerSpec, WeightedMomentum
+from limbnet.specs.optimiser import OptimizerSpec, WeightedMomentum, planning_mistakes
 from limbnet.specs.recipe import CopyPasteParams, GrowingSize, MosaicParams, growing_mistakes
 from limbnet.specs.trainer import DatasetChoice, TrainerSpec
 
@@ -300,6 +300,7 @@ class TrainSpec(TrainerSpec):
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
         yield from super().mistakes()
+        yield from planning_mistakes(self.optimizer, self.num_epoch)
         if self.load_graph and self.pretrained_weights is None:
             yield "load_graph", "needs pretrained_weights: the pruned model to retrain"
         if self.finetuning_config.is_finetune_exp and self.finetuning_config.checkpoint_path is None:

@@ -15,7 +15,7 @@ from pydantic import Field
 from limbnet.errors import nearest
 from limbnet.models.zoo.catalogue import CATALOGUE, Head, ZooEntry
 from limbnet.specs.base import Section, class_name
-from limbnet.specs.optimiser import AdamW, OptimizerSpec
+from limbnet.specs.optimiser import AdamW, OptimizerSpec, planning_mistakes
 from limbnet.specs.trainer import DatasetChoice, TrainerSpec
 
 #: Heads that there are targets and losses for.
@@ -162,6 +162,7 @@ class ZooTrainSpec(TrainerSpec):
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
         yield from super().mistakes()
+        yield from planning_mistakes(self.optimizer, self.num_epoch)
         entry, augmentation = self.model.entry, self.dataloader.augmentation_config
         top_down = entry.head == "joint_maps"
         if top_down and augmentation.picture_params is not None:

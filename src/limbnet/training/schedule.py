@@ -22,7 +22,10 @@ def learning_rate(schedule: Schedule, step: int, last_step: int, steps_per_epoch
         case ExponentialDecay():
             return _exponential_decay(schedule, step / (schedule.decay_epochs * steps_per_epoch))
         case CosineSchedule():
-            return _cosine(schedule, step, last_step)
+            for plan in schedule.planned_epochs:
+                if step >= plan.first_epoch * steps_per_epoch:
+                    last_step = plan.num_epoch * steps_per_epoch
+            return _cosine(schedule, min(step, last_step), last_step)
         case MultiStepSchedule():
             return _multi_step(schedule, step, step // steps_per_epoch)
 
