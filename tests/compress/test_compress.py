@@ -25,6 +25,7 @@ from limbnet.models.counting import count_cost
 from limbnet.pruning import PruneSettings, prune
 from limbnet.runtime.load import load
 from limbnet.specs.load import load_dataset_spec, load_train_spec
+from limbnet.specs.optimiser import AdamW, CosineSchedule, PlannedEpochs
 
 from .conftest import SIZE
 
@@ -52,6 +53,14 @@ def retrains(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
 
     monkeypatch.setattr(search, "train", train)
     return folders
+
+
+def test_retraining_follows_its_own_number_of_epochs(train_file: Path) -> None:
+    schedule = CosineSchedule(planned_epochs=(PlannedEpochs(first_epoch=0, num_epoch=1),))
+    spec = load_train_spec(train_file).model_copy(update={"optimizer": AdamW(learning_rate_schedule=schedule)})
+    recipe = search._recipe(spec, 3)
+    assert recipe.num_epoch == 3
+    assert recipe.optimizer == AdamW()
 
 
 def test_a_share_is_kept_and_the_threshold_does_what_was_planned(model_file: Path) -> None:

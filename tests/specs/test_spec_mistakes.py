@@ -55,6 +55,11 @@ WRONG = {
         "1: optimizer.learning_rate_schedule.min_learning_rate: is above base_learning_rate 1e-09"
     ),
     "num_epoch: 7": "1: checkpoint_n_epoch: is 5, which must divide num_epoch 7",
+    "optimizer: {__class_name__: AdamWOptimizer, learning_rate_schedule: {__class_name__: CosineLearningRateSchedule, "
+    "planned_epochs: [{first_epoch: 0, num_epoch: 40}]}}": (
+        "1: optimizer.learning_rate_schedule.planned_epochs: plans 40 epochs in the end, but num_epoch is 100; "
+        "leave it out for another length"
+    ),
     "checkpoint_n_epoch: 5\ncheckpoint_interval: 5": (
         "2: 'checkpoint_interval' is another name of 'checkpoint_n_epoch', which is given too"
     ),

@@ -47,8 +47,8 @@ class PlannedEpochs(Section):
 class CosineSchedule(Section):
     """limbnet's own: linear warm-up over a share of the steps, then half a cosine down to the minimum.
 
-    `planned_epochs` repeats a run whose number of epochs was changed on the way; before its first epoch, and without it,
-    the whole run's number counts.
+    `planned_epochs` repeats a run whose number of epochs was changed on the way. Before the first of them, and without
+    any, the whole run's number counts.
     """
 
     class_name: Literal["CosineLearningRateSchedule"] = class_name("CosineLearningRateSchedule")
@@ -122,5 +122,5 @@ def planning_mistakes(optimiser: WeightedMomentum | AdamW, num_epoch: int) -> It
         if last != num_epoch:
             yield (
                 "optimizer.learning_rate_schedule.planned_epochs",
-                f"ends with a plan of {last} epochs, but num_epoch is {num_epoch}; leave it out for a run of another length",
+                f"plans {last} epochs in the end, but num_epoch is {num_epoch}; leave it out for another length",
             )
