@@ -24,9 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", type=Path, nargs="+", help="files of one architecture")
     parser.add_argument("-o", "--output", type=Path, required=True, help="file to write")
-    parser.add_argument(
-        "--half", action="store_true", help="kernels in half precision, as files that ship have them"
-    )
+    parser.add_argument("--half", action="store_true", help="kernels in half precision, as files that ship have them")
     args = parser.parse_args()
     loaded = [load_model(path) for path in args.models]
     states = [one.model.state_dict() for one in loaded]
