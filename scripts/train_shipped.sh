@@ -31,5 +31,6 @@ specs/limbnet_m.yaml, then the mean of both: a first look and a start for fine-t
 
 for name in limbnet-s limbnet-m; do
     limbnet export -m $name --data_type int8 --cal_image_dir data/coco-mini/images/train --batches 100 -d 384,512,3 \
-        -o $shipped/$name.int8.onnx
+        --cal_cache_file models/$name.cal.bin --overwrite -o models/$name.int8.onnx
+    cp models/$name.int8.onnx $shipped/
 done

@@ -13,6 +13,8 @@ from limbnet.runtime.load import load_engine
 from limbnet.runtime.openvino_engine import OpenVinoEngine
 from limbnet.runtime.predictor import PoseEstimator
 
+pytestmark = pytest.mark.timeout(120)  # an answer that is lost would be waited for without end
+
 SIZE = (64, 96)
 
 
