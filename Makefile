@@ -11,8 +11,8 @@ BENCHMARKS := $(wildcard $(addprefix benchmarks/,labels.py loader.py decode.py p
 
 setup: .venv/.complete
 
-# Remade when the requirements change; pip then only installs what differs.
-.venv/.complete: pyproject.toml constraints.txt
+# Remade when the requirements or the C sources change; pip then only installs what differs.
+.venv/.complete: pyproject.toml setup.py constraints.txt $(wildcard src/limbnet/decode/native/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@

@@ -1,10 +1,11 @@
 """Time of decoding against BodyPoseNet's own post-processing, for crowds of 1 to 30 people at 288x384.
 
-Both decoders see the same maps, in short bursts one after the other, crowd by crowd, so that a busy machine slows both
-alike; medians and their ratio are printed. `cold` is the first call of a burst, when the other decoder has driven code
-and data out of the caches; the others are warm. Everything runs in one thread, and the times that are compared are that
-thread's: on an idle machine they are what the clock shows, on a busy one they leave out the waiting. `--compare N`
-decodes N crowds with the slow clear twin of the tests as well and reports every disagreement. The last line is JSON.
+All decoders see the same maps, in short bursts one after the other, crowd by crowd, so that a busy machine slows all
+alike; medians and the ratio of the baseline's to limbnet's are printed. `numpy` is limbnet where its C part could not
+be built. `cold` is the first call of a burst, when another decoder has driven code and data out of the caches; the
+others are warm. Everything runs in one thread, and the times that are compared are that thread's: on an idle machine
+they are what the clock shows, on a busy one they leave out the waiting. `--compare N` decodes N crowds with the slow
+clear twin of the tests as well and reports every disagreement. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import platform
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ import numpy as np
 from rich.progress import track
 
 import decode_baseline
+from limbnet.decode import compiled
 from limbnet.decode.bottomup import decode_maps, find_candidates, group_candidates
 from limbnet.decode.settings import DecoderSettings
 from limbnet.skeleton import BODY_18
@@ -50,7 +53,8 @@ def main() -> None:
         timings(people, args.crowds, args.rounds, args.noise) for people in track(PEOPLE, "timing", transient=True)
     ]
     print(f"{processor()}, NumPy {np.__version__}, OpenCV {cv2.__version__}, one thread, maps of 36x48, median ms")
-    columns = ("baseline", "limbnet", "cold", "candidates", "grouping", "clock")
+    print(f"limbnet decodes by: {compiled.described()}")
+    columns = ("baseline", "numpy", "limbnet", "cold", "candidates", "grouping", "clock")
     print("people  ratio " + "".join(f"{column:>11}" for column in columns))
     for row in table:
         print(f"{row['people']:>6} {row['ratio']:>6.0f} " + "".join(f"{row[f'{name}_ms']:>11.3f}" for name in columns))
@@ -72,6 +76,8 @@ def timings(people: int, crowds: int, rounds: int, noise: float) -> dict[str, fl
         for _ in range(rounds):
             own, _ = burst(lambda maps=maps: decode_baseline.decode(*maps), 2)
             spent["baseline"] += own[1:]
+            with numpy_only():
+                spent["numpy"] += burst(lambda maps=maps: decode_maps(*maps), 6)[0][3:]
             own, clock = burst(lambda maps=maps: decode_maps(*maps), 8)
             spent["cold"].append(own[0])
             spent["limbnet"] += own[3:]
@@ -80,6 +86,14 @@ def timings(people: int, crowds: int, rounds: int, noise: float) -> dict[str, fl
             spent["grouping"] += burst(lambda one=candidates: group_candidates(one, BODY_18, SETTINGS), 6)[0][3:]
     medians = {f"{name}_ms": float(np.median(times)) for name, times in spent.items()}
     return {"people": people, "ratio": medians["baseline_ms"] / medians["limbnet_ms"], **medians}
+
+
+@contextmanager
+def numpy_only() -> Iterator[None]:
+    """Decode without the C part."""
+    before, compiled.in_use = compiled.in_use, False
+    yield
+    compiled.in_use = before
 
 
 def burst(step: Callable[[], object], calls: int) -> tuple[list[float], list[float]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from limbnet.decode.assemble import assemble, match_limbs
+from limbnet.decode import assemble as steps
+from limbnet.decode.assemble import Connections, match_limbs
 from limbnet.decode.settings import DecoderSettings
 from limbnet.skeleton import Skeleton
 
@@ -13,6 +14,16 @@ from limbnet.skeleton import Skeleton
 CHAIN = Skeleton("chain", ("a", "b", "c", "d", "e"), ((0, 1), (2, 3), (1, 2), (3, 4)), frozenset({3}))
 ANYBODY = DecoderSettings(min_joints=2, min_score=0.0)
 ONES = np.ones((5, 3), np.float32)
+
+
+pytestmark = pytest.mark.usefixtures("both_decoders")
+
+
+def assemble(connections: list, peak_scores: np.ndarray, skeleton: Skeleton, settings: DecoderSettings) -> tuple:
+    """Assemble connections (limb, a, b, score)."""
+    table = np.array(connections, np.float64).reshape(-1, 4)
+    return steps.assemble(Connections(table[:, :3].astype(np.intp), table[:, 3].astype(np.float32)), peak_scores,
+                          skeleton, settings)  # fmt: skip
 
 
 def people(connections: list, settings: DecoderSettings = ANYBODY, peak_scores: np.ndarray = ONES) -> tuple:
@@ -26,16 +37,19 @@ def test_matching_takes_the_best_first_and_each_end_once() -> None:
     scores[0] = [[0.9, 0.8, 0], [0.95, 0.1, 0], [0, 0.7, 0]]
     scores[1, 2, 0] = 0.5
     chosen = match_limbs(scores)
-    assert [entry[:3] for entry in chosen] == [(0, 1, 0), (0, 0, 1), (1, 2, 0)]
-    assert [entry[3] for entry in chosen] == pytest.approx([0.95, 0.8, 0.5])
+    assert chosen.pairs.tolist() == [[0, 1, 0], [0, 0, 1], [1, 2, 0]]
+    assert chosen.scores.tolist() == pytest.approx([0.95, 0.8, 0.5])
 
 
 def test_equal_scores_go_to_the_first_pair() -> None:
-    assert match_limbs(np.full((1, 2, 2), 0.5, np.float32)) == [(0, 0, 0, 0.5), (0, 1, 1, 0.5)]
+    chosen = match_limbs(np.full((1, 2, 2), 0.5, np.float32))
+    assert chosen.pairs.tolist() == [[0, 0, 0], [0, 1, 1]]
+    assert chosen.scores.tolist() == [0.5, 0.5]
 
 
 def test_nothing_to_match() -> None:
-    assert match_limbs(np.zeros((3, 0, 0), np.float32)) == []
+    chosen = match_limbs(np.zeros((3, 0, 0), np.float32))
+    assert (chosen.pairs.shape, chosen.scores.shape) == ((0, 3), (0,))
 
 
 def test_one_connection_starts_a_person() -> None:

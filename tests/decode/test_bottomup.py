@@ -15,6 +15,8 @@ from limbnet.decode.people import People
 from limbnet.decode.settings import DecoderSettings
 from limbnet.skeleton import BODY_18, Skeleton
 
+pytestmark = pytest.mark.usefixtures("both_decoders")
+
 SETTINGS = DecoderSettings()
 
 

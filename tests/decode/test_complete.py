@@ -18,6 +18,8 @@ from limbnet.decode.people import People
 from limbnet.decode.settings import DecoderSettings
 from limbnet.skeleton import BODY_18
 
+pytestmark = pytest.mark.usefixtures("both_decoders")
+
 STRONG = DecoderSettings()
 WEAK = replace(STRONG, weak_heatmap_threshold=0.03)
 JOINTS = len(BODY_18.joints)

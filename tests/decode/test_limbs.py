@@ -16,6 +16,8 @@ from limbnet.skeleton import BODY_18, Skeleton
 STICK = Skeleton("stick", ("a", "b"), ((0, 1),))
 SETTINGS = DecoderSettings()
 
+pytestmark = pytest.mark.usefixtures("both_decoders")
+
 
 def stick_score(field_x: np.ndarray, settings: DecoderSettings = SETTINGS) -> float:
     """Score of a pair from column 3 to column 93 of points in row 20, in a field (h, w) of x components."""

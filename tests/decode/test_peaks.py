@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from limbnet.decode import peaks as fast
 from limbnet.decode.peaks import descending, find_peaks
 
+pytestmark = pytest.mark.usefixtures("both_decoders")
+
 
 def gaussian(x: float, y: float, size: tuple[int, int] = (36, 48), stride: int = 8, sigma: float = SIGMA) -> NDArray:
     """One heatmap (1, h, w) with a Gaussian at (x, y) of the network's input."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from limbnet import __version__
+from limbnet.decode import compiled
 from limbnet.devices import available_cores
 
 #: Packages whose versions decide most figures; those that are not installed are left out.
@@ -19,13 +20,14 @@ PACKAGES = (
 
 
 def machine() -> dict[str, Any]:
-    """Return processor, GPU, cores this process may use, load average of the last minute, and versions."""
+    """Return processor, GPU, cores this process may use, load average of the last minute, decoder, and versions."""
     return {
         "processor": processor(),
         "gpu": _gpu(),
         "cores": available_cores(),
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "system": platform.platform(),
+        "decoder": compiled.described(),
         "versions": {"limbnet": __version__, "python": platform.python_version(), **_versions()},
     }
 

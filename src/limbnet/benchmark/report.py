@@ -61,6 +61,7 @@ def circumstances(result: Profile) -> list[str]:
         + ("" if settings.threads is None else f" --threads {settings.threads} was given."),
         f"Machine: {here['processor']}, {here['cores']} cores{', ' + here['gpu'] if here['gpu'] else ''}{busy}; "
         f"{here['system']}.",
+        f"Decoding on the host: {here['decoder']}.",
         f"Versions: {versions}.",
     ]
 

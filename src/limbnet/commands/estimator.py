@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from limbnet.commands import flags
+from limbnet.decode import compiled
 from limbnet.devices import choose_device
 from limbnet.errors import UsageError
 from limbnet.models.info import ModelInfo
@@ -59,7 +60,8 @@ def described(estimator: PoseEstimator) -> str:
     """Say what looks at pictures, and how often: `onnxruntime int8 on cpu at scales 0.5, 1, mirrored too`."""
     engine, scales = estimator.engine, estimator.scales
     several = "" if scales == (1.0,) else f" at scales {', '.join(f'{scale:g}' for scale in scales)}"
-    return f"{engine.name} on {engine.device}{several}{', mirrored too' if estimator.flip else ''}"
+    decoding = "" if compiled.in_use else f"; decoding by {compiled.described()}"
+    return f"{engine.name} on {engine.device}{several}{', mirrored too' if estimator.flip else ''}{decoding}"
 
 
 def warn_about(result: Result[Any]) -> None:

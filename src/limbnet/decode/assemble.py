@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
+from limbnet.decode import compiled
 from limbnet.decode.peaks import descending
 from limbnet.decode.settings import DecoderSettings
 from limbnet.skeleton import Skeleton
 
-#: A chosen limb: its number, its peaks at the start and at the end, and its score.
-Connection = tuple[int, int, int, float]
+
+class Connections(NamedTuple):
+    """Chosen limbs.
+
+    Attributes:
+        pairs: (N, 3) limb, peak at its start, peak at its end.
+        scores: (N,) float32.
+    """
+
+    pairs: NDArray[np.intp]
+    scores: NDArray[np.float32]
 
 
-def match_limbs(limb_scores: NDArray[np.float32]) -> list[Connection]:
+def match_limbs(limb_scores: NDArray[np.float32]) -> Connections:
     """Choose the connections of every limb: the best pair first, every start and end used once.
 
     Args:
@@ -23,6 +35,9 @@ def match_limbs(limb_scores: NDArray[np.float32]) -> list[Connection]:
         The connections, limb by limb, the best of each limb first.
     """
     limbs, most, _ = limb_scores.shape
+    if compiled.in_use:
+        triples, floats = compiled.native.match_limbs(np.ascontiguousarray(limb_scores, np.float32), limbs, most)
+        return Connections(np.frombuffer(triples, np.intp).reshape(-1, 3), np.frombuffer(floats, np.float32))
     pairs = np.flatnonzero(limb_scores > 0)
     scores = limb_scores.take(pairs)
     order = descending(scores)
@@ -39,8 +54,8 @@ def match_limbs(limb_scores: NDArray[np.float32]) -> list[Connection]:
     picked = np.array(chosen, np.intp)
     picked = picked.take(np.argsort(limb.take(picked), kind="stable"))
     limb, first = limb.take(picked), limb.take(picked) * most
-    columns = limb, start.take(picked) - first, end.take(picked) - first, scores.take(order.take(picked))
-    return list(zip(*(column.tolist() for column in columns), strict=True))
+    columns = limb, start.take(picked) - first, end.take(picked) - first
+    return Connections(np.stack(columns, axis=1), scores.take(order.take(picked)))
 
 
 class _Partial:
@@ -103,13 +118,13 @@ class _Gathering:
     def touching(self, start: int, end: int, a: int, b: int) -> list[_Partial]:
         """Return the people that hold the start or the end of a connection, the eldest first."""
         one, other = self.holders[start][a], self.holders[end][b]
-        if not (one and other) or one == other:
+        if len(one) + len(other) < 2:
             return one or other
         return sorted({*one, *other}, key=lambda person: person.number)
 
 
 def assemble(
-    connections: list[Connection], peak_scores: NDArray[np.float32], skeleton: Skeleton, settings: DecoderSettings
+    connections: Connections, peak_scores: NDArray[np.float32], skeleton: Skeleton, settings: DecoderSettings
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """Join the connections, limb by limb in the skeleton's order, to people.
 
@@ -123,8 +138,33 @@ def assemble(
         (P, K) index of the peak of each joint, -1 where there is none, and (P,) total score over 1, best person first:
         1 - 1 / total, at least 0.
     """
+    parts, totals = (_join_compiled if compiled.in_use else _join)(connections, peak_scores, skeleton, settings)
+    return parts, np.maximum(1 - 1 / np.maximum(totals, 1e-6), 0).astype(np.float32)
+
+
+def _join_compiled(
+    connections: Connections, peak_scores: NDArray[np.float32], skeleton: Skeleton, settings: DecoderSettings
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return the parts (P, K) and the total scores (P,) of the people, best first."""
+    joints, most = peak_scores.shape
+    indices, totals = compiled.native.assemble(
+        np.ascontiguousarray(connections.pairs, np.intp),
+        np.ascontiguousarray(connections.scores, np.float32),
+        np.ascontiguousarray(peak_scores, np.float32),
+        skeleton.limb_starts,
+        skeleton.limb_ends,
+        bytes(limb in skeleton.redundant for limb in range(len(skeleton.limbs))),
+        *(len(connections.scores), joints, most, len(skeleton.limbs), settings.min_joints, settings.min_score),
+    )
+    return np.frombuffer(indices, np.intp).reshape(-1, joints), np.frombuffer(totals, np.float64)
+
+
+def _join(
+    connections: Connections, peak_scores: NDArray[np.float32], skeleton: Skeleton, settings: DecoderSettings
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Do what `_join_compiled` does."""
     gathering = _Gathering(peak_scores)
-    for limb, a, b, score in connections:
+    for (limb, a, b), score in zip(connections.pairs.tolist(), connections.scores.tolist(), strict=True):
         start, end = skeleton.limbs[limb]
         touching = gathering.touching(start, end, a, b)
         if not touching:
@@ -142,8 +182,7 @@ def assemble(
     kept = [p for p in people if p.count >= settings.min_joints and p.total >= settings.min_score * p.count]
     kept.sort(key=lambda person: -person.total)
     parts = np.array([person.parts for person in kept], np.intp).reshape(len(kept), len(skeleton.joints))
-    totals = np.array([person.total for person in kept], np.float32)
-    return parts, np.maximum(1 - 1 / np.maximum(totals, 1e-6), 0).astype(np.float32)
+    return parts, np.array([person.total for person in kept], np.float64)
 
 
 def _disjoint(one: _Partial, other: _Partial) -> bool:

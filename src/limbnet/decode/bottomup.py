@@ -20,6 +20,9 @@ from limbnet.decode.people import People
 from limbnet.decode.settings import DecoderSettings
 from limbnet.skeleton import Skeleton
 
+#: What stands for a joint that was not found: x, y and heatmap value.
+MISSING = np.array([[np.nan, np.nan, 0]], np.float32)
+
 
 @dataclass(frozen=True)
 class Candidates:
@@ -93,9 +96,9 @@ def group_candidates(candidates: Candidates, skeleton: Skeleton, settings: Decod
     """Match limbs, assemble people and look up their joints."""
     peaks = candidates.peaks
     parts, scores = assemble(match_limbs(candidates.limb_scores), peaks[:, :, 2], skeleton, settings)
-    joints = np.full((*parts.shape, 3), (np.nan, np.nan, 0), np.float32)
-    person, joint = np.nonzero(parts >= 0)
-    joints[person, joint] = peaks[joint, parts[person, joint]]
+    joint_count, most, _ = peaks.shape
+    table = np.concatenate([peaks.reshape(-1, 3), MISSING])
+    joints = table.take(np.where(parts < 0, -1, parts + np.arange(joint_count) * most), axis=0)
     warnings = candidates.warnings + _cap_warning(candidates, skeleton, settings)
     return People(joints[:, :, :2], np.minimum(joints[:, :, 2], np.float32(1)), scores, warnings)
 

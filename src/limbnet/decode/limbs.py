@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from limbnet.decode.peaks import POINTS
+from limbnet.decode import compiled
+from limbnet.decode.peaks import POINTS, cubic
 from limbnet.decode.settings import DecoderSettings
 from limbnet.skeleton import Skeleton
 
@@ -53,8 +54,22 @@ def score_limbs(
         (L, M, M) float32: the mean of the qualifying dot products for each start and end, 0 where a pair is not
         accepted.
     """
-    most = points.shape[1]
+    (_, h, w), (joints, most, _) = pafs.shape, points.shape
     scores = np.zeros((len(skeleton.limbs), most, most), np.float32)
+    if compiled.in_use:
+        compiled.native.score_limbs(
+            scores,
+            np.ascontiguousarray(pafs, np.float32),
+            np.ascontiguousarray(points, np.float32),
+            np.ascontiguousarray(counts, np.intp),
+            skeleton.limb_starts,
+            skeleton.limb_ends,
+            _outwards(settings.limb_samples),
+            _cubic_weights(),
+            *(len(scores), h, w, joints, most),
+            *(settings.limb_samples, settings.limb_samples_needed, settings.paf_threshold),
+        )
+        return scores
     there = np.arange(most) < counts[:, None]
     pairs = np.flatnonzero(there[skeleton.limb_starts, :, None] & there[skeleton.limb_ends, None, :])
     if not len(pairs):
@@ -80,12 +95,24 @@ def score_limbs(
     return scores
 
 
+@lru_cache(maxsize=1)
+def _cubic_weights() -> NDArray[np.float32]:
+    """Return (8, 4) the weights of the cells -1, 0, 1 and 2 at 1/16, 3/16, ... 15/16 of the way from 0 to 1."""
+    way = (np.arange(POINTS) + 0.5) / POINTS
+    return cubic(np.abs(way[:, None] - np.arange(-1, 3))).astype(np.float32)
+
+
+@lru_cache(maxsize=32)
+def _outwards(samples: int) -> NDArray[np.float32]:
+    """Return the sampling steps, 0 to 1, from the middle outwards."""
+    steps = np.arange(samples, dtype=np.float32) / np.float32(max(samples - 1, 1))
+    return steps[np.argsort(np.abs(steps - 0.5), kind="stable")]
+
+
 @lru_cache(maxsize=32)
 def _stages(samples: int, first: int) -> tuple[NDArray[np.float32], ...]:
     """Split the sampling steps, 0 to 1, into two short stages from the middle outwards and the rest."""
-    steps = np.arange(samples, dtype=np.float32) / np.float32(max(samples - 1, 1))
-    outwards = steps[np.argsort(np.abs(steps - 0.5), kind="stable")]
-    return tuple(stage for stage in np.split(outwards, [first, 2 * first]) if len(stage))
+    return tuple(stage for stage in np.split(_outwards(samples), [first, 2 * first]) if len(stage))
 
 
 @dataclass(frozen=True)

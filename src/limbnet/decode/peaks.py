@@ -18,6 +18,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from limbnet.decode import compiled
+
 #: Points of the surface across one cell.
 POINTS = 8
 
@@ -73,9 +75,11 @@ def find_peaks(heatmaps: NDArray[np.float32], stride: int, threshold: float, max
         threshold: a peak's unsmoothed value must exceed it; not negative.
         max_peaks: peaks kept per joint, the best ones.
     """
+    most = max(CANDIDATES_PER_PEAK * max_peaks, CANDIDATES_AT_LEAST)
+    if compiled.in_use:
+        return _lay_out(*_compiled_peaks(heatmaps, stride, threshold, max_peaks, most))
     _, h, w = heatmaps.shape
     padded = _pad(heatmaps)
-    most = max(CANDIDATES_PER_PEAK * max_peaks, CANDIDATES_AT_LEAST)
     cells, unseen = _candidate_cells(heatmaps, padded, threshold, most)
     line, column = np.divmod(cells, w)
     joint, row = np.divmod(line, h)
@@ -93,7 +97,22 @@ def find_peaks(heatmaps: NDArray[np.float32], stride: int, threshold: float, max
     above = np.flatnonzero(peaks[2] > threshold)
     raster = ((joint * h * POINTS).take(above) + peaks[4].take(above)) * (w * POINTS) + peaks[3].take(above)
     order = above.take(np.argsort(raster))
-    return _table(joint.take(order), peaks.take(order, axis=1).T, max_peaks, unseen)
+    return _capped(joint.take(order), peaks.take(order, axis=1).T, max_peaks, unseen)
+
+
+def _compiled_peaks(
+    heatmaps: NDArray[np.float32], stride: int, threshold: float, max_peaks: int, most: int
+) -> tuple[NDArray[np.float32], NDArray[np.intp], NDArray[np.intp]]:
+    """Return what `_lay_out` takes."""
+    maps, h, w = heatmaps.shape
+    floats, counts, found = compiled.native.find_peaks(
+        np.ascontiguousarray(heatmaps, np.float32),
+        _axis_matrices(),
+        _axis_matrix(0, False),
+        *(maps, h, w, stride, threshold, CANDIDATE, most, max_peaks, REACH, FLOOR),
+    )
+    peaks = np.frombuffer(floats, np.float32).reshape(-1, 5)
+    return peaks, np.frombuffer(counts, np.intp), np.frombuffer(found, np.intp)
 
 
 def _pad(heatmaps: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -207,18 +226,20 @@ def _refine(around: NDArray[np.float32], inside: NDArray[np.intp], kind: NDArray
     return np.asarray(coarse + shift * (REACH / np.maximum(np.sqrt(np.square(shift).sum(axis=0)), REACH)))
 
 
-def _table(joint: NDArray[np.intp], peaks: NDArray[np.float32], most: int, unseen: NDArray[np.intp]) -> Peaks:
-    """Lay out N peaks (x, y, value, column, row), ordered by joint, one row a joint, the best `most` of each."""
+def _capped(joint: NDArray[np.intp], peaks: NDArray[np.float32], most: int, unseen: NDArray[np.intp]) -> Peaks:
+    """Keep of N peaks (see `_lay_out`), whose joints ascend, the best `most` of each joint."""
     counts = np.bincount(joint, minlength=len(unseen))
     found = counts + unseen
     if counts.max(initial=0) > most:
         order, rank = _best_first(joint, peaks[:, 2])
-        order, rank = order.compress(rank < most), rank.compress(rank < most)
-        joint, peaks, counts = joint.take(order), peaks.take(order, axis=0), np.minimum(counts, most)
-    else:
-        rank = np.arange(len(joint)) - (np.cumsum(counts) - counts).take(joint)
+        peaks, counts = peaks.take(order.compress(rank < most), axis=0), np.minimum(counts, most)
+    return _lay_out(peaks, counts, found)
+
+
+def _lay_out(peaks: NDArray[np.float32], counts: NDArray[np.intp], found: NDArray[np.intp]) -> Peaks:
+    """Lay out peaks (N, 5) - x, y, value, column, row - of the first joint, the second and so on, one row a joint."""
     table = np.zeros((len(counts), int(counts.max(initial=0)), 5), np.float32)
-    table[joint, rank] = peaks
+    table[np.arange(table.shape[1]) < counts[:, None]] = peaks
     return Peaks(table[:, :, :3], table[:, :, 3:], counts, found)
 
 
@@ -247,6 +268,12 @@ def _patch_matrix(row_kind: int, column_kind: int, smooth: bool) -> NDArray[np.f
     return np.kron(_axis_matrix(row_kind, smooth), _axis_matrix(column_kind, smooth))
 
 
+@lru_cache(maxsize=1)
+def _axis_matrices() -> NDArray[np.float32]:
+    """Return (4, 10, 5) the smoothing matrices of all kinds of cells."""
+    return np.stack([_axis_matrix(kind, True) for kind in range(4)])
+
+
 @lru_cache(maxsize=8)
 def _axis_matrix(kind: int, smooth: bool) -> NDArray[np.float32]:
     return axis_matrix(kind, smooth=smooth).astype(np.float32)
@@ -263,14 +290,14 @@ def axis_matrix(kind: int, *, smooth: bool) -> NDArray[np.float64]:
     reach = len(kernel) // 2
     points = np.arange(-1 - reach, POINTS + 1 + reach)
     distance = np.abs((points[:, None] - (POINTS - 1) / 2) / POINTS - np.arange(-2, 3))
-    fine = _cubic(distance)
+    fine = cubic(distance)
     if not smooth:
         return fine[reach:-reach]
     fine[(kind in (1, 3)) * (points < 0) | (kind in (2, 3)) * (points >= POINTS)] = 0
     return np.stack([kernel @ fine[n : n + len(kernel)] for n in range(PATCH)])
 
 
-def _cubic(distance: NDArray[np.float64], a: float = -0.75) -> NDArray[np.float64]:
+def cubic(distance: NDArray[np.float64], a: float = -0.75) -> NDArray[np.float64]:
     """Return the weight of a sample at a distance in cubic convolution (Keys 1981) with OpenCV's parameter."""
     near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
     far = (((distance - 5) * distance + 8) * distance - 4) * a
