@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +13,7 @@ from limbnet.devices import cpu_threads
 from limbnet.errors import DeviceError, missing_package
 from limbnet.runtime.engine import Output
 from limbnet.runtime.onnx_file import Fallback, OnnxNetwork, read_onnx, refuse_stage
+from limbnet.runtime.overflow import overflows, reads_int8_weights, with_narrow_weights
 from limbnet.runtime.refusal import EngineRefusal
 from limbnet.runtime.signature import Precision
 from limbnet.runtime.trimming import with_trimmed_decoding
@@ -99,6 +101,20 @@ class OnnxRuntimeEngine:
         return signature.output(self._session.run(list(signature.output_names), given), len(images))
 
 
+@cache
+def products_overflow() -> bool:
+    """Tell whether INT8 products overflow in ONNX Runtime on this processor."""
+    import onnxruntime as ort
+
+    def run(model: ModelProto, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        session = ort.InferenceSession(model.SerializeToString(), options, providers=[PROVIDERS["cpu"]])
+        return np.asarray(session.run(None, {"x": values})[0])
+
+    return overflows(run)
+
+
 def start_session(
     model: ModelProto,
     precision: Precision,
@@ -124,6 +140,8 @@ def start_session(
     if provider == "cpu":
         options.intra_op_num_threads = cpu_threads(threads)
         model = with_trimmed_decoding(with_unsigned_activations(model))
+        if reads_int8_weights(model) and products_overflow():
+            model = with_narrow_weights(model)
     arguments: dict[str, Any] = {}
     if provider != "cpu":
         arguments["device_id"] = int(device.partition(":")[2] or 0)

@@ -23,6 +23,7 @@ from limbnet.models.filekinds import FileKind, read_model_file
 from limbnet.models.info import ModelInfo
 from limbnet.runtime.engine import Output
 from limbnet.runtime.onnx_file import Fallback, OnnxNetwork, read_onnx, refuse_stage
+from limbnet.runtime.overflow import has_int8_weights, narrow_weights, overflows
 from limbnet.runtime.refusal import EngineRefusal
 from limbnet.runtime.sharing import with_own_constants
 from limbnet.runtime.signature import Signature
@@ -258,10 +259,24 @@ def compile_network(
     config: dict[str, Any] = {"PERFORMANCE_HINT": mode.upper(), "INFERENCE_PRECISION_HINT": "f32"}
     if kind == "CPU":
         config["INFERENCE_NUM_THREADS"] = cpu_threads(threads)
+        if has_int8_weights(model) and products_overflow():
+            model = model.clone()
+            narrow_weights(model)
     try:
         return core.compile_model(model, name, config)
     except RuntimeError as error:
         raise EngineRefusal(_version(), error) from error
+
+
+@cache
+def products_overflow() -> bool:
+    """Tell whether INT8 products overflow in OpenVINO on this processor."""
+    core = openvino_core()
+
+    def run(model: ModelProto, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(core.compile_model(core.read_model(model.SerializeToString(), b""), "CPU")(values)[0])
+
+    return overflows(run)
 
 
 def _version() -> str:
