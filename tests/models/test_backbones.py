@@ -141,7 +141,7 @@ OVERFITTED = [
 def test_each_backbone_overfits_one_batch(architecture, keys, hand):
     """The squared error of every stage falls below a fifth of that of maps that are all zero.
 
-    How fast depends on the processor's rounding: helnet's second stage came to 0.09 on one and to 0.13 on another.
+    How fast depends on the processor's rounding: helnet's second stage came below 0.1 on one, to 0.13 on another.
     """
     model = make_model(architecture, skeleton=hand, width=0.15, stages=2, **keys).train()
     torch.manual_seed(1)

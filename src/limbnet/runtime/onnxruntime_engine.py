@@ -112,7 +112,7 @@ def products_overflow() -> bool:
         session = ort.InferenceSession(model.SerializeToString(), options, providers=[PROVIDERS["cpu"]])
         return np.asarray(session.run(None, {"x": values})[0])
 
-    return overflows(run)
+    return overflows(f"ONNX Runtime {ort.__version__}", run)
 
 
 def start_session(

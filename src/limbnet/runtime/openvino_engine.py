@@ -276,7 +276,7 @@ def products_overflow() -> bool:
     def run(model: ModelProto, values: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.asarray(core.compile_model(core.read_model(model.SerializeToString(), b""), "CPU")(values)[0])
 
-    return overflows(run)
+    return overflows(_version(), run)
 
 
 def _version() -> str:

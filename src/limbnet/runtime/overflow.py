@@ -3,8 +3,9 @@
 There, x86 processors multiply unsigned activations by signed weights in pairs and add each pair in 16 bits, where
 255 x 127 x 2 does not fit: the sum stops at 32767, in ONNX Runtime and OpenVINO alike, and nobody says so. With weights
 of -64 to 64 the largest pair is 32640. So where a runtime is seen to overflow, it gets the weights rounded to steps
-twice as wide. Depthwise convolutions add in 32 bits and keep theirs. The file stays as it is; this changes the copy
-that the runtime gets.
+twice as wide. Two kinds of convolutions keep theirs: depthwise ones, which add in 32 bits, and those behind a ReLU
+whose values end at 127 steps in the file, since 127 x 127 x 2 fits; what lies beyond is cut off, but later than the
+file says. The file stays as it is; this changes the copy that the runtime gets, with unsigned activations already.
 
 The runtime itself is asked, by one small convolution whose sums do not fit: which instructions its kernels use depends
 on the processor and on its version.
@@ -12,15 +13,20 @@ on the processor and on its version.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from limbnet.runtime.unsigned import FINER, ZERO
+
 if TYPE_CHECKING:
     import openvino
     from onnx import ModelProto, NodeProto
+
+log = logging.getLogger(__name__)
 
 #: Operators of ONNX that multiply weights, their second input, by activations.
 _MULTIPLY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -32,15 +38,22 @@ _MULTIPLY_IN_OPENVINO = ("Convolution", "GroupConvolution", "ConvolutionBackprop
 _CHANNELS, _SIZE, _STEP, _WEIGHT_STEP = 64, 8, 0.1, 0.01
 
 
-def overflows(run: Callable[[ModelProto, NDArray[np.float32]], NDArray[np.float32]]) -> bool:
-    """Tell whether a runtime loses what does not fit into 16 bits.
+def overflows(runtime: str, run: Callable[[ModelProto, NDArray[np.float32]], NDArray[np.float32]]) -> bool:
+    """Tell whether a runtime loses what does not fit into 16 bits; if so the user reads what is done about it.
 
     Args:
+        runtime: its name.
         run: computes the only output of a graph with one float input.
     """
     exact = _CHANNELS * 255 * _STEP * 127 * _WEIGHT_STEP
     found = run(_probe(), np.full((1, _CHANNELS, _SIZE, _SIZE), 255 * _STEP, np.float32))
-    return bool(found.min() < 0.9 * exact)
+    overflowed = bool(found.min() < 0.9 * exact)
+    if overflowed:
+        log.info(
+            "%s adds INT8 products in 16 bits on this processor: weights are rounded to 7 bits, so that they fit.",
+            runtime,
+        )
+    return overflowed
 
 
 def _probe() -> ModelProto:
@@ -103,18 +116,24 @@ def with_narrow_weights(model: ModelProto) -> ModelProto:
 
 
 def _weight_readers(model: ModelProto) -> Iterator[NodeProto]:
-    """Yield the nodes that dequantise int8 weights of anything but depthwise convolutions."""
+    """Yield the nodes that dequantise int8 weights of anything that could overflow."""
     from onnx import TensorProto
 
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    read = {node.input[1]: node for node in model.graph.node if node.op_type in _MULTIPLY and len(node.input) > 1}
+    made = {node.output[0]: node for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    seen = set()
     for node in model.graph.node:
-        if node.op_type != "DequantizeLinear" or node.output[0] not in read or node.input[0] not in constants:
+        if node.op_type not in _MULTIPLY or node.input[1] not in made:
             continue
-        weights = constants[node.input[0]]
-        depthwise = read[node.output[0]].op_type == "Conv" and weights.dims[1] == 1
-        if weights.data_type == TensorProto.INT8 and not depthwise and node.input[1] in constants:
-            yield node
+        weights, values = made[node.input[1]], made.get(node.input[0])
+        stored = constants.get(weights.input[0])
+        if stored is None or stored.data_type != TensorProto.INT8 or weights.output[0] in seen:
+            continue
+        depthwise = node.op_type == "Conv" and stored.dims[1] == 1
+        fits = values is not None and values.input[2] == ZERO and not values.input[1].endswith(FINER)
+        if not (depthwise or fits) and weights.input[1] in constants:
+            seen.add(weights.output[0])
+            yield weights
 
 
 def has_int8_weights(model: openvino.Model) -> bool:
@@ -126,7 +145,7 @@ def narrow_weights(model: openvino.Model) -> None:
     """Make the int8 weights of an OpenVINO model narrow, in place."""
     from openvino import opset13
 
-    for stored, steps in _stored_weights(model):
+    for stored, steps in list(_stored_weights(model)):
         weights = stored.input_value(0).get_node().get_data()
         stored.input(0).replace_source_output(opset13.constant(_narrowed(weights)).output(0))
         twice = opset13.multiply(steps.input_value(1), opset13.constant(np.float32(2)))
@@ -134,27 +153,42 @@ def narrow_weights(model: openvino.Model) -> None:
 
 
 def _stored_weights(model: openvino.Model) -> Iterator[tuple[openvino.Node, openvino.Node]]:
-    """Yield the conversion of int8 weights and their multiplication by steps, of all but depthwise convolutions.
-
-    Weights that several operations read come once.
-    """
+    """Yield the conversion of int8 weights and their multiplication by steps, of anything that could overflow."""
     seen = set()
     for reader in model.get_ordered_ops():
         kind = reader.get_type_name()
         if kind not in _MULTIPLY_IN_OPENVINO:
             continue
         weights = reader.input_value(1)
-        if kind == "GroupConvolution" and weights.get_shape()[2] == 1:  # (groups, out, in, height, width)
-            continue
         steps = weights.get_node()
-        if steps.get_type_name() == "Reshape":
+        if steps.get_type_name() == "Reshape":  # to (groups, out, in, height, width)
             steps = steps.input_value(0).get_node()
-        stored = steps.input_value(0).get_node() if steps.get_type_name() == "Multiply" else steps
-        if stored.get_type_name() == "Subtract":
-            stored = stored.input_value(0).get_node()
-        if stored.get_type_name() != "Convert" or stored.get_friendly_name() in seen:
+        if steps.get_type_name() != "Multiply" or steps.get_friendly_name() in seen:
             continue
-        constant = stored.input_value(0).get_node()
-        if constant.get_type_name() == "Constant" and constant.get_element_type().get_type_name() == "i8":
-            seen.add(stored.get_friendly_name())
+        stored, _ = _dequantised(steps)
+        constant = stored.input_value(0).get_node() if stored.get_type_name() == "Convert" else stored
+        if constant.get_type_name() != "Constant" or constant.get_element_type().get_type_name() != "i8":
+            continue
+        depthwise = kind == "GroupConvolution" and weights.get_shape()[2] == 1
+        if not (depthwise or _fits(reader.input_value(0).get_node())):
+            seen.add(steps.get_friendly_name())
             yield stored, steps
+
+
+def _fits(values: openvino.Node) -> bool:
+    """Tell whether the activations of a layer are never negative and end at 127 steps in the file."""
+    if values.get_type_name() != "Multiply":
+        return False
+    _, zero = _dequantised(values)
+    return bool(zero == ZERO) and not values.input_value(1).get_node().get_friendly_name().endswith(FINER)
+
+
+def _dequantised(steps: openvino.Node) -> tuple[openvino.Node, str]:
+    """Return what is dequantised by a multiplication by steps, and the name of the zero point before it."""
+    node = steps.input_value(0).get_node()
+    if node.get_type_name() != "Subtract":
+        return node, ""
+    zero = node.input_value(1).get_node()
+    while zero.get_type_name() in ("Convert", "Reshape"):
+        zero = zero.input_value(0).get_node()
+    return node.input_value(0).get_node(), zero.get_friendly_name()

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 SATURATING = "int8 ends at the upper bound"
 
 #: The zero points of uint8 activations that are never negative, and of those that may be.
-_ZERO, _MIDDLE = "limbnet/unsigned_zero", "limbnet/unsigned_middle"
+ZERO, _MIDDLE = "limbnet/unsigned_zero", "limbnet/unsigned_middle"
+
+#: What the names of finer steps, of which 255 reach the upper bound, end with.
+FINER = "/unsigned"
 
 
 def with_unsigned_activations(model: ModelProto) -> ModelProto:
@@ -39,7 +42,7 @@ def with_unsigned_activations(model: ModelProto) -> ModelProto:
     rectified = {node.output[0] for node in model.graph.node if node.op_type == "Relu"}
     bounded = {node.output[0] for node in model.graph.node if node.op_type == "Relu" and node.doc_string == SATURATING}
     zeros = {
-        node.output[0]: _ZERO if node.input[0] in rectified else _MIDDLE
+        node.output[0]: ZERO if node.input[0] in rectified else _MIDDLE
         for node in model.graph.node
         if node.op_type == "QuantizeLinear" and node.input[2] in signed
     }
@@ -47,14 +50,14 @@ def with_unsigned_activations(model: ModelProto) -> ModelProto:
         return model
     changed = ModelProto()
     changed.CopyFrom(model)
-    for name, value in ((_ZERO, 0), (_MIDDLE, 128)):
+    for name, value in ((ZERO, 0), (_MIDDLE, 128)):
         changed.graph.initializer.append(numpy_helper.from_array(np.array(value, np.uint8), name))
     scales = {tensor.name: numpy_helper.to_array(tensor) for tensor in changed.graph.initializer}
     finer: dict[str, str] = {}
     for node in changed.graph.node:
         quantises = node.op_type == "QuantizeLinear" and node.output[0] in zeros
         if quantises and node.input[0] in bounded:
-            finer[node.output[0]] = name = f"{node.input[1]}/unsigned"
+            finer[node.output[0]] = name = f"{node.input[1]}{FINER}"
             step = (scales[node.input[1]] * np.float32(127 / 255)).astype(np.float32)
             changed.graph.initializer.append(numpy_helper.from_array(step, name))
         if quantises or (node.op_type == "DequantizeLinear" and node.input[0] in zeros):
