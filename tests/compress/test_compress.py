@@ -117,6 +117,7 @@ def test_the_road_to_a_latency(
     assert json.loads((run / "candidates.json").read_text())["budget"]["latency"] == 500
 
 
+@pytest.mark.long
 def test_parameters_on_torch_with_a_closer_look_and_an_interruption(
     words: list[str], model_file: Path, train_file: Path, dataset_file: Path, tmp_path: Path, retrains: list[Path],
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],

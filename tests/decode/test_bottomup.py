@@ -24,7 +24,7 @@ def decode(crowd: Crowd, settings: DecoderSettings = SETTINGS) -> People:
     return decode_maps(crowd.heatmaps, crowd.pafs, BODY_18, STRIDE, settings)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     people=st.integers(1, 30),

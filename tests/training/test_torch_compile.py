@@ -29,6 +29,7 @@ def test_without_a_compiler_it_says_what_to_do(make_spec: MakeSpec, tmp_path: Pa
     assert not list(run.glob("*.tlt"))
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="no C++ compiler for torch.compile")
 def test_a_compiled_run_learns_the_same_and_resumes_byte_for_byte(make_spec: MakeSpec, tmp_path: Path) -> None:
     sizes = {

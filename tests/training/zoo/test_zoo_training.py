@@ -232,6 +232,7 @@ def test_training_starts_from_a_file(run: Path, tmp_path: Path) -> None:
         load_start(create_model(other.name, device="meta"), other, run / "pose_model.safetensors")
 
 
+@pytest.mark.long
 def test_other_skeletons_travel_with_the_weights(
     make_zoo_spec: MakeZooSpec, four_pictures: Path, tmp_path: Path
 ) -> None:
