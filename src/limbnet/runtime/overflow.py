@@ -129,8 +129,9 @@ def _weight_readers(model: ModelProto) -> Iterator[NodeProto]:
         stored = constants.get(weights.input[0])
         if stored is None or stored.data_type != TensorProto.INT8 or weights.output[0] in seen:
             continue
-        depthwise = node.op_type == "Conv" and stored.dims[1] == 1
-        fits = values is not None and values.input[2] == ZERO and not values.input[1].endswith(FINER)
+        groups = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
+        depthwise = groups > 1 and stored.dims[1] == 1
+        fits = values is not None and ZERO in values.input[2:] and not values.input[1].endswith(FINER)
         if not (depthwise or fits) and weights.input[1] in constants:
             seen.add(weights.output[0])
             yield weights
