@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 import pytest
+from agreement import disagreements, is_tie
 from crowds import random_crowd
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -41,29 +42,28 @@ def noise_maps(seed: int, maps: int, size: tuple[int, int]) -> NDArray[np.float3
     return np.random.default_rng(seed).uniform(-0.3, 1, (maps, *size)).astype(np.float32)
 
 
-def values_of(peaks: Peaks, joint: int) -> dict[tuple[float, ...], float]:
-    """The value at each point where a joint has a peak."""
+def peaks_of(peaks: Peaks, joint: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Points (N, 2) in eighths of a cell, and values (N,), of one joint."""
     there = slice(peaks.counts[joint])
-    return dict(zip(map(tuple, peaks.points[joint, there].tolist()), peaks.refined[joint, there, 2], strict=True))
+    return peaks.points[joint, there], peaks.refined[joint, there, 2]
 
 
-def assert_same_peaks(fast: Peaks, slow: Peaks) -> None:
-    """The same peaks, but for those at the cap whose values are equal within rounding; so may their order be."""
-    assert fast.found.tolist() == slow.found.tolist()
-    assert fast.counts.tolist() == slow.counts.tolist()
+def assert_same_peaks(fast: Peaks, slow: Peaks, most: int) -> None:
+    """The same peaks in any order, but where rounding decides: of equal neighbours, and of equal values at the cap."""
     for joint in range(len(fast.counts)):
-        one, other = values_of(fast, joint), values_of(slow, joint)
-        last = min(other.values(), default=0)
-        for point in one.keys() ^ other.keys():
-            assert (one | other)[point] == pytest.approx(last, abs=1e-5)
-        for point in one.keys() & other.keys():
-            assert one[point] == pytest.approx(other[point], abs=1e-5)
-    if fast.points.tolist() == slow.points.tolist():
-        np.testing.assert_allclose(fast.refined, slow.refined, atol=1e-3)
+        for one, other in ((fast, slow), (slow, fast)):
+            (points, values), (others, other_values) = peaks_of(one, joint), peaks_of(other, joint)
+            apart = np.abs(points[:, None] - others).max(axis=2, initial=0)
+            alone = ~(apart <= 1).any(axis=1)
+            at_the_cap = (len(others) == most) & (values < other_values.min(initial=np.inf) + 1e-5)
+            # Of a summit on the edge of two cells rounding may see none: 1 of 24,000 maps of noise had one.
+            assert np.count_nonzero(alone & ~at_the_cap) <= 1
+            same = apart == 0
+            np.testing.assert_allclose((same * values[:, None])[same], (same * other_values)[same], atol=1e-5)
 
 
 @built
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=6000, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     size=st.tuples(st.integers(2, 40), st.integers(2, 40)),
@@ -76,15 +76,16 @@ def test_same_peaks_in_noise(seed: int, size: tuple[int, int], most: int, thresh
     heatmaps = noise_maps(seed, 4, size)
     heatmaps[1] = 0
     fast, slow = both(lambda: find_peaks(heatmaps, stride, threshold, most))
-    assert_same_peaks(fast, slow)
+    assert_same_peaks(fast, slow, most)
 
 
 @built
 def test_more_cells_than_are_looked_at() -> None:
     heatmaps = np.concatenate([noise_maps(0, 1, (100, 100)), np.zeros((1, 100, 100), np.float32)])
     fast, slow = both(lambda: find_peaks(heatmaps, 8, 0.1, 3))
+    assert abs(fast.found[0] - slow.found[0]) <= 1
     assert fast.found[0] > 192
-    assert_same_peaks(fast, slow)
+    assert_same_peaks(fast, slow, 3)
 
 
 @built
@@ -163,9 +164,7 @@ def test_same_people_of_any_connections(
 def test_same_people_in_crowds(seed: int, people: int, missing: float, noise: float) -> None:
     crowd = random_crowd(seed, people, missing=missing, noise=noise)
     fast, slow = both(lambda: decode_maps(crowd.heatmaps, crowd.pafs, BODY_18, 8))
-    np.testing.assert_allclose(fast.keypoints, slow.keypoints, atol=1e-2)
-    np.testing.assert_allclose(fast.joint_scores, slow.joint_scores, atol=1e-4)
-    np.testing.assert_allclose(fast.scores, slow.scores, atol=1e-4)
+    assert not disagreements(fast, slow) or is_tie(crowd, DecoderSettings())
 
 
 STICK = Skeleton("stick", ("a", "b"), ((0, 1),))
