@@ -92,8 +92,10 @@ def timings(people: int, crowds: int, rounds: int, noise: float) -> dict[str, fl
 def numpy_only() -> Iterator[None]:
     """Decode without the C part."""
     before, compiled.in_use = compiled.in_use, False
-    yield
-    compiled.in_use = before
+    try:
+        yield
+    finally:
+        compiled.in_use = before
 
 
 def burst(step: Callable[[], object], calls: int) -> tuple[list[float], list[float]]:

@@ -139,9 +139,10 @@ OVERFITTED = [
 
 @pytest.mark.parametrize(("architecture", "keys"), OVERFITTED)
 def test_each_backbone_overfits_one_batch(architecture, keys, hand):
-    """The squared error of every stage falls below a fifth of that of maps that are all zero.
+    """The squared error of every stage falls below a tenth of that of maps that are all zero.
 
-    How fast depends on the processor's rounding: helnet's second stage came below 0.1 on one, to 0.13 on another.
+    How soon depends on the processor's rounding: after 150 steps helnet's second stage was below that on one, at 0.13
+    on another, where it came to 0.08 after 225.
     """
     model = make_model(architecture, skeleton=hand, width=0.15, stages=2, **keys).train()
     torch.manual_seed(1)
@@ -157,9 +158,9 @@ def test_each_backbone_overfits_one_batch(architecture, keys, hand):
             for found in stage
         ]
 
-    for _ in range(150):
+    for _ in range(225):
         optimiser.zero_grad()
         sum(errors()).backward()
         optimiser.step()
     at_zero = [(heat**2).sum()] * 2 + [(paf**2).sum()] * 2
-    assert all(error < 0.2 * start for error, start in zip(errors(), at_zero, strict=True))
+    assert all(error < 0.1 * start for error, start in zip(errors(), at_zero, strict=True))

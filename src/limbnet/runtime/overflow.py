@@ -50,7 +50,7 @@ def overflows(runtime: str, run: Callable[[ModelProto, NDArray[np.float32]], NDA
     overflowed = bool(found.min() < 0.9 * exact)
     if overflowed:
         log.info(
-            "%s adds INT8 products in 16 bits on this processor: weights are rounded to 7 bits, so that they fit.",
+            "%s adds INT8 products in 16 bits on this processor: weights are rounded to 7 bits where sums may not fit.",
             runtime,
         )
     return overflowed

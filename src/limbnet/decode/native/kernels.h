@@ -1,7 +1,7 @@
 /* The decoder's four steps in C, without Python: each the twin of the NumPy function of the same name.
  *
- * Arrays are dense and in C's order. Functions return 0, or -1 where memory ran out; what they allocate for the caller is
- * freed with free(). Arithmetic is that of the NumPy twins: float where they have float32, double where they have
+ * Arrays are dense and in C's order. Functions return 0, or -1 where memory ran out; what they allocate for the caller
+ * is freed with free(). Arithmetic is that of the NumPy twins: float where they have float32, double where they have
  * Python's floats.
  */
 #ifndef LIMBNET_KERNELS_H
@@ -30,6 +30,22 @@ static inline four load(const float *values) {
     four result;
     memcpy(&result, values, sizeof result);
     return result;
+}
+
+/* The nearest index that a row or column of so many cells has. */
+static inline index_t clamped(index_t value, index_t size) { return value < 0 ? 0 : value < size ? value : size - 1; }
+
+/* A key that sorts by falling positive value, and then by rising number. */
+static inline uint64_t falling(float value, uint32_t number) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return (uint64_t)(~bits) << 32 | number;
+}
+
+/* Compares such keys for qsort. */
+static inline int by_key(const void *one, const void *other) {
+    uint64_t a = *(const uint64_t *)one, b = *(const uint64_t *)other;
+    return (a > b) - (a < b);
 }
 
 typedef struct {

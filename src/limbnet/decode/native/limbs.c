@@ -7,8 +7,6 @@
 /* Cells that repeat the edge on every side of a field: what cubic interpolation reaches beyond it. */
 enum { PAD = 2 };
 
-static index_t clamped(index_t value, index_t size) { return value < 0 ? 0 : value < size ? value : size - 1; }
-
 /* Lays out one limb's field (2, height, width) as (height + 4, width + 4, 2), its edge repeated. */
 static void interleave(const float *paf, index_t height, index_t width, float *field) {
     for (index_t r = -PAD; r < height + PAD; r++) {

@@ -2,9 +2,7 @@
 #include "kernels.h"
 
 #include <math.h>
-#include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* Floats from one row of a patch to the next: whole vector registers. */
 enum { PATCH_STRIDE = 12, CELL_STRIDE = 8 };
@@ -18,18 +16,6 @@ typedef struct {
     /* (BORDER_KINDS, AROUND, PATCH_STRIDE): the smoothing matrices transposed */
     float across[BORDER_KINDS][AROUND][PATCH_STRIDE];
 } workspace;
-
-static int by_key(const void *one, const void *other) {
-    uint64_t a = *(const uint64_t *)one, b = *(const uint64_t *)other;
-    return (a > b) - (a < b);
-}
-
-/* A key that sorts by falling positive value, and then by rising number. */
-static uint64_t falling(float value, uint32_t number) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return (uint64_t)(~bits) << 32 | number;
-}
 
 static float larger(float a, float b) { return a > b ? a : b; }
 
@@ -63,8 +49,6 @@ static void keep_highest(const float *map, workspace *space, index_t count, inde
     qsort(space->keys, (size_t)count, sizeof *space->keys, by_key);
     for (index_t n = 0; n < most; n++) space->cells[n] = (index_t)(uint32_t)space->keys[n];
 }
-
-static index_t clamped(index_t value, index_t size) { return value < 0 ? 0 : value < size ? value : size - 1; }
 
 /* Copies the 5x5 cells around one, the edge of the map repeated. */
 static void surroundings(const peak_request *request, const float *map, index_t row, index_t column,

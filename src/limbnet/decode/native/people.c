@@ -1,23 +1,13 @@
 /* Matching limbs and assembling people; see limbnet/decode/assemble.py for the rules. */
 #include "kernels.h"
 
-#include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 
-static int by_key(const void *one, const void *other) {
-    uint64_t a = *(const uint64_t *)one, b = *(const uint64_t *)other;
-    return (a > b) - (a < b);
-}
-
-/* Lists the pairs of one limb that have a score, best first, as keys: the score's bits inverted, the pair's number. */
+/* Lists the pairs of one limb that have a score, best first, as keys (see `falling`). */
 static index_t ranked_pairs(const float *scores, index_t pairs, uint64_t *keys) {
     index_t count = 0;
     for (index_t pair = 0; pair < pairs; pair++) {
-        if (!(scores[pair] > 0)) continue;
-        uint32_t bits;
-        memcpy(&bits, scores + pair, sizeof bits);
-        keys[count++] = (uint64_t)(~bits) << 32 | (uint32_t)pair;
+        if (scores[pair] > 0) keys[count++] = falling(scores[pair], (uint32_t)pair);
     }
     if (count) qsort(keys, (size_t)count, sizeof *keys, by_key);
     return count;
